@@ -1,0 +1,39 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Torchvision image processor class for CrossViT."""
+
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tvF
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_utils import ImageInput, SizeDict
+from transformers.utils import auto_docstring
+
+from .image_processing_pil_crossvit import CrossViTImageProcessorMixin
+
+
+@auto_docstring
+class CrossViTImageProcessor(CrossViTImageProcessorMixin, TorchvisionBackend):
+    """Torchvision backend: images of one size are processed as a batch, on a GPU where `device="cuda"` is given."""
+
+    def process_image(self, image: ImageInput, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
+        if do_convert_rgb and isinstance(image, Image.Image):
+            image = image.convert("RGB")
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def center_crop(self, image: torch.Tensor, size: SizeDict, **kwargs) -> torch.Tensor:
+        return tvF.center_crop(image, [size.height, size.width])
+
+
+__all__ = ["CrossViTImageProcessor"]

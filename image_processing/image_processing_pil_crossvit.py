@@ -1,0 +1,94 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""PIL image processor class for CrossViT, and what both processors share."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import auto_docstring
+
+
+class CrossViTImageProcessorMixin:
+    """
+    The evaluation transform of the released models: shorter side to `size`, bicubic; centre crop; 0..1; ImageNet mean and std.
+
+    An image in another mode than RGB is converted as PIL and timm do (`image.convert("RGB")`: an alpha channel is dropped), so
+    that the processor gives what the pipelines give, which convert while loading. The EXIF orientation is applied where a file
+    is read (by a pipeline, or from a path given to the processor), and not to a PIL image, as in transformers' own processors.
+    """
+
+    resample = PILImageResampling.BICUBIC
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    size = {"shortest_edge": 274}
+    default_to_square = False
+    crop_size = {"height": 240, "width": 240}
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def __init__(self, **kwargs: Unpack[ImagesKwargs]):
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_image_size(cls, image_size: int | list[int] | tuple[int, int], crop_ratio: float = 0.875, **kwargs):
+        """
+        The processor for a model of another input size.
+
+        Args:
+            image_size: What the model takes, in pixels: `config.image_size`.
+            crop_ratio: The part of the resized image's shorter side that the crop keeps, above 0 and at most 1. The 240 models
+                are evaluated at 0.875, the 408 models at 1.0.
+            kwargs: Any other argument of the processor.
+        """
+        if not 0 < crop_ratio <= 1:
+            raise ValueError(f"`crop_ratio` must be above 0 and at most 1, got {crop_ratio}.")
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        return cls(
+            size={"shortest_edge": math.floor(max(height, width) / crop_ratio)},
+            crop_size={"height": height, "width": width},
+            **kwargs,
+        )
+
+
+def center_crop_offset(image_size: int, crop_size: int) -> int:
+    """torchvision's and timm's rounding; transformers' own crop is one pixel off for some odd differences."""
+    return int(round((image_size - crop_size) / 2.0))
+
+
+@auto_docstring
+class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
+    """PIL backend: equal to timm's evaluation transform of the same model, value for value."""
+
+    def convert_to_rgb(self, image: Image.Image | np.ndarray, **kwargs) -> np.ndarray:
+        if isinstance(image, Image.Image):
+            return np.array(image.convert("RGB"))
+        return super().convert_to_rgb(image, **kwargs)
+
+    def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
+        height, width = image.shape[-2:]
+        top, left = center_crop_offset(height, size.height), center_crop_offset(width, size.width)
+        # Where the image is smaller than the crop, transformers' function pads it.
+        if top < 0 or left < 0:
+            return super().center_crop(image, size, **kwargs)
+        return image[..., top : top + size.height, left : left + size.width]
+
+
+__all__ = ["CrossViTImageProcessorPil"]

@@ -1,0 +1,769 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""
+PyTorch CrossViT model.
+
+    pixel_values (B, 3, 240, 240)
+         │                    └── bicubic resize to 224 ──┐
+    embeddings[0]                                    embeddings[1]
+    patches of 12, CLS, positions                    patches of 16, CLS, positions
+         │ (B, 1 + 400, C_s)                              │ (B, 1 + 196, C_l)
+    ┌────┼────────────────── stages[k], K times ──────────┼────┐
+    │ layers[0], N times                     layers[1], M times │   ordinary ViT layers (eq. 1)
+    │    ├─── CLS_s ─ f ─────────────────────────┐        │    │
+    │    │        ┌──────────────────── f ─ CLS_l ────────┤    │
+    │ fusions[0]: CLS_s attends              fusions[1]: CLS_l │   both from the same inputs (eq. 5-7):
+    │ to the patches of L,                   attends to the    │   q from the CLS token alone, so the cost
+    │ back through g                         patches of S, g   │   is linear in the number of patches
+    └────┼─────────────────────────────────────────────────┼────┘
+    layernorms[0]                                    layernorms[1]
+         └── CLS_s ── head 0 ──┐            ┌── head 1 ── CLS_l ┘
+                               mean: logits
+
+Shape letters in the comments below:
+    B batch    H, W height and width of an image    P patch size    N patch tokens of a branch (rows x columns of patches)
+    T tokens, 1 + N: the CLS token comes first      C width of a branch      h heads      d width of a head, C / h
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
+
+
+@auto_docstring(
+    custom_intro="""
+    Output of [`CrossViTModel`].
+    """
+)
+@dataclass
+class CrossViTModelOutput(ModelOutput):
+    r"""
+    last_hidden_state (`torch.FloatTensor` of shape `(batch_size, 1 + num_patches, hidden_sizes[-1])`):
+        Tokens of the last (large, primary) branch after its final LayerNorm, CLS token first.
+    pooler_output (`torch.FloatTensor` of shape `(batch_size, sum(hidden_sizes))`):
+        The final CLS tokens of all branches side by side, small branch first.
+    branch_hidden_states (`tuple(torch.FloatTensor)`):
+        Tokens of every branch after its final LayerNorm, small branch first, each of shape
+        `(batch_size, 1 + num_patches, hidden_size)` of that branch.
+    hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
+        The embeddings of every branch, then the output of the first stage for every branch, then that of the second, and so
+        on: the state of branch `b` after stage `k` (0 for the embeddings) is `hidden_states[k * num_branches + b]`.
+    attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        Self-attention of every layer in order of execution (stage by stage, branch by branch), each of shape
+        `(batch_size, num_heads, num_tokens, num_tokens)`.
+    cross_attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        Attention of the CLS token of each branch to itself and to the patch tokens of the next branch, each of shape
+        `(batch_size, num_heads, 1, 1 + num_patches of the next branch)`: that of branch `b` in stage `k` is
+        `cross_attentions[k * num_branches + b]`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    branch_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@auto_docstring(
+    custom_intro="""
+    Output of [`CrossViTForImageClassification`].
+    """
+)
+@dataclass
+class CrossViTImageClassifierOutput(ModelOutput):
+    r"""
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
+        Classification loss, or regression loss if `config.problem_type == "regression"`.
+    logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
+        Mean of the branches' heads, before the softmax.
+    hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
+        As in [`CrossViTModelOutput`].
+    attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        As in [`CrossViTModelOutput`].
+    cross_attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        As in [`CrossViTModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class CrossViTPatchEmbeddings(nn.Module):
+    """Linear patch embedding of one branch, (B, channels, H, W) to (B, N, C). timm: `patch_embed.{branch}`."""
+
+    def __init__(self, config: CrossViTConfig, branch: int):
+        super().__init__()
+        patch_size = config.patch_sizes[branch]
+        self.projection = nn.Conv2d(
+            config.num_channels, config.hidden_sizes[branch], kernel_size=patch_size, stride=patch_size
+        )
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.projection(pixel_values).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
+
+
+class CrossViTConvolutionalPatchEmbeddings(nn.Module):
+    """The three convolutions of the dagger models, same shapes. timm: `patch_embed.{branch}` with `multi_conv`."""
+
+    def __init__(self, config: CrossViTConfig, branch: int):
+        super().__init__()
+        hidden_size = config.hidden_sizes[branch]
+        widths = (config.num_channels, hidden_size // 4, hidden_size // 2, hidden_size)
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Conv2d(width_in, width_out, kernel_size=kernel_size, stride=stride, padding=padding)
+            for width_in, width_out, (kernel_size, stride, padding) in zip(
+                widths, widths[1:], CONVOLUTIONAL_STEMS[config.patch_sizes[branch]]
+            )
+        )
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        hidden_states = nn.functional.relu(self.conv1(pixel_values))
+        hidden_states = nn.functional.relu(self.conv2(hidden_states))
+        return self.conv3(hidden_states).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
+
+
+class CrossViTEmbeddings(nn.Module):
+    """
+    Tokens of one branch: the image at that branch's size, cut into patches, behind a CLS token, with positions added.
+    timm: `patch_embed.{branch}`, `cls_token_{branch}`, `pos_embed_{branch}`.
+    """
+
+    def __init__(self, config: CrossViTConfig, branch: int):
+        super().__init__()
+        self.input_size = config.branch_image_size(0)
+        self.image_size = config.branch_image_size(branch)
+        self.patch_size = config.patch_sizes[branch]
+        self.grid_size = tuple(size // self.patch_size for size in self.image_size)
+        hidden_size = config.hidden_sizes[branch]
+
+        # CODEPATH: the dagger models (crossvit_*_dagger_*) have the convolutional stem, all others the linear one.
+        if config.use_convolutional_stem:
+            self.patch_embeddings = CrossViTConvolutionalPatchEmbeddings(config, branch)
+        else:
+            self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def scaled_grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches for an image of any size: the ratio of the configured sizes, rounded half up."""
+        # In integers, so that exported graphs can have a symbolic height and width.
+        return tuple(
+            (2 * size * branch_size + input_size * self.patch_size) // (2 * input_size * self.patch_size)
+            for size, branch_size, input_size in zip((height, width), self.image_size, self.input_size)
+        )
+
+    def interpolate_pos_encoding(self, rows: int, columns: int) -> torch.Tensor:
+        """Position embeddings for a grid of `rows` x `columns` patches, (1, 1 + rows x columns, C), by bicubic interpolation."""
+        if (rows, columns) == self.grid_size:
+            return self.position_embeddings
+        cls_position, patch_positions = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
+        patch_positions = patch_positions.transpose(1, 2).unflatten(2, self.grid_size)  # (1, C, rows, columns)
+        patch_positions = nn.functional.interpolate(
+            patch_positions.float(), size=(rows, columns), mode="bicubic", align_corners=False
+        ).to(cls_position.dtype)
+        return torch.cat(
+            (cls_position, patch_positions.flatten(2).transpose(1, 2)), dim=1
+        )  # (1, 1 + rows x columns, C)
+
+    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None = None) -> torch.Tensor:
+        height, width = pixel_values.shape[-2:]
+        rows, columns = self.scaled_grid_size(height, width) if interpolate_pos_encoding else self.grid_size
+        branch_height, branch_width = rows * self.patch_size, columns * self.patch_size
+        if (height, width) != (branch_height, branch_width):
+            # No antialiasing, as in the released code.
+            pixel_values = nn.functional.interpolate(
+                pixel_values, size=(branch_height, branch_width), mode="bicubic", align_corners=False
+            )
+        pixel_values = pixel_values.to(self.cls_token.dtype)
+
+        patches = self.patch_embeddings(pixel_values)  # (B, N, C)
+        cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
+        hidden_states = torch.cat((cls_token, patches), dim=1)  # (B, T, C)
+        return self.dropout(hidden_states + self.interpolate_pos_encoding(rows, columns))
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    attn_weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        attn_weights = attn_weights + attention_mask
+    attn_weights = nn.functional.softmax(attn_weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    attn_weights = nn.functional.dropout(attn_weights, p=dropout, training=module.training)
+    attn_output = torch.matmul(attn_weights, value).transpose(1, 2).contiguous()
+    return attn_output, attn_weights
+
+
+class CrossViTAttention(nn.Module):
+    """Multi-head attention of a branch's width and heads, from `queries` (B, Q, C) to `tokens` (B, T, C)."""
+
+    def __init__(self, config: CrossViTConfig, branch: int):
+        super().__init__()
+        self.config = config
+        hidden_size = config.hidden_sizes[branch]
+        self.head_dim = hidden_size // config.num_attention_heads[branch]
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.is_causal = False
+
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        heads = (-1, self.head_dim)
+        query_states = self.q_proj(queries).unflatten(-1, heads).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
+        key_states = self.k_proj(tokens).unflatten(-1, heads).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
+        value_states = self.v_proj(tokens).unflatten(-1, heads).transpose(1, 2)
+
+        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever is configured.
+        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        attn_output, attn_weights = attention_interface(
+            self,
+            query_states,
+            key_states,
+            value_states,
+            attention_mask=None,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        attn_output = attn_output.flatten(2)  # (B, Q, h, d) -> (B, Q, C)
+        return self.dropout(self.o_proj(attn_output)), attn_weights
+
+
+class CrossViTSelfAttention(CrossViTAttention):
+    """All tokens of a branch attend to each other. timm: `attn` of a `Block`, with its fused `qkv` taken apart."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return super().forward(hidden_states, hidden_states, **kwargs)
+
+
+class CrossViTCrossAttention(CrossViTAttention):
+    """The CLS token alone attends to all tokens: MCA of eq. 5. timm: `attn` of a `CrossAttentionBlock`."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return super().forward(hidden_states[:, :1], hidden_states, **kwargs)
+
+
+class CrossViTMLP(nn.Module):
+    """timm: `mlp`."""
+
+    def __init__(self, config: CrossViTConfig, branch: int):
+        super().__init__()
+        hidden_size = config.hidden_sizes[branch]
+        intermediate_size = int(hidden_size * config.mlp_ratios[branch])
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.dropout(self.activation_fn(self.fc1(hidden_states)))
+        return self.dropout(self.fc2(hidden_states))
+
+
+class CrossViTDropPath(nn.Module):
+    """Stochastic depth: leaves a residual branch out for a random part of the samples, and scales up the others."""
+
+    def __init__(self, drop_probability: float):
+        super().__init__()
+        self.drop_probability = drop_probability
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if self.drop_probability == 0.0 or not self.training:
+            return hidden_states
+        keep_probability = 1 - self.drop_probability
+        keep = hidden_states.new_empty((hidden_states.shape[0], 1, 1)).bernoulli_(keep_probability)  # (B, 1, 1)
+        return hidden_states * keep.div_(keep_probability)
+
+    def extra_repr(self) -> str:
+        return f"p={self.drop_probability:.3f}"
+
+
+class CrossViTLayer(GradientCheckpointingLayer):
+    """Pre-norm ViT layer of one branch (eq. 1). timm: `blocks.{stage}.blocks.{branch}.{layer}`."""
+
+    def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
+        super().__init__()
+        hidden_size = config.hidden_sizes[branch]
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = CrossViTSelfAttention(config, branch)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = CrossViTMLP(config, branch)
+        self.drop_path = CrossViTDropPath(drop_path)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        attention_output, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
+        hidden_states = hidden_states + self.drop_path(attention_output)
+        return hidden_states + self.drop_path(self.mlp(self.layernorm_after(hidden_states)))
+
+
+class CrossViTProjection(nn.Module):
+    """LayerNorm, GELU, Linear: f and g of eq. 5, between the widths of two branches. timm: `projs`, `revert_projs`."""
+
+    def __init__(self, config: CrossViTConfig, branch_in: int, branch_out: int):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(config.hidden_sizes[branch_in], eps=config.layer_norm_eps)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.dense = nn.Linear(config.hidden_sizes[branch_in], config.hidden_sizes[branch_out])
+
+    def forward(self, cls_token: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.activation_fn(self.layernorm(cls_token)))
+
+
+class CrossViTClsRefinement(nn.Module):
+    """
+    A fusion layer after the first (L > 1). In the released code these receive the CLS token without the patches, so that
+    its attention is to itself alone; the FLOPs of Table 7 agree (5.6 G for L = 2 as for L = 1). timm: `fusion.{branch}.{1..}`.
+    """
+
+    def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(config.hidden_sizes[branch], eps=config.layer_norm_eps)
+        self.cls_attention = CrossViTCrossAttention(config, branch)
+        self.drop_path = CrossViTDropPath(drop_path)
+
+    def forward(self, cls_token: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        attention_output, _ = self.cls_attention(self.layernorm(cls_token), **kwargs)
+        return cls_token + self.drop_path(attention_output)
+
+
+class CrossViTFusion(GradientCheckpointingLayer):
+    """
+    The CLS token of `branch` collects from the patch tokens of the next branch (eq. 5-7), at the width and with the heads of
+    that next branch. timm: `projs`, `fusion` and `revert_projs` of `blocks.{stage}`, at index `branch`.
+    """
+
+    def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
+        super().__init__()
+        other = (branch + 1) % config.num_branches
+        self.input_projection = CrossViTProjection(config, branch, other)
+        self.layernorm = nn.LayerNorm(config.hidden_sizes[other], eps=config.layer_norm_eps)
+        self.cross_attention = CrossViTCrossAttention(config, other)
+        self.drop_path = CrossViTDropPath(drop_path)
+        self.refinements = nn.ModuleList(
+            CrossViTClsRefinement(config, other, drop_path) for _ in range(config.num_fusion_layers - 1)
+        )
+        self.output_projection = CrossViTProjection(config, other, branch)
+
+    # Two tensors and not a tuple of them: re-entrant checkpointing only follows gradients of tensor arguments.
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        other_hidden_states: torch.Tensor,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        cls_token = self.input_projection(hidden_states[:, :1])  # (B, 1, C) -> (B, 1, C of the other)
+        tokens = torch.cat((cls_token, other_hidden_states[:, 1:]), dim=1)  # own CLS, patches of the other
+        attention_output, _ = self.cross_attention(self.layernorm(tokens), **kwargs)
+        cls_token = cls_token + self.drop_path(attention_output)
+        for refinement in self.refinements:
+            cls_token = refinement(cls_token, **kwargs)
+        return torch.cat((self.output_projection(cls_token), hidden_states[:, 1:]), dim=1)  # own patches unchanged
+
+
+class CrossViTStage(nn.Module):
+    """One multi-scale encoder: the layers of every branch, then the fusion of every branch. timm: `blocks.{stage}`."""
+
+    def __init__(self, config: CrossViTConfig, drop_paths: list[float]):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList(CrossViTLayer(config, branch, drop_paths[layer]) for layer in range(depth))
+            for branch, depth in enumerate(config.depths)
+        )
+        self.fusions = nn.ModuleList(
+            CrossViTFusion(config, branch, drop_paths[-1]) for branch in range(config.num_branches)
+        )
+
+    def forward(
+        self, branch_hidden_states: list[torch.Tensor], **kwargs: Unpack[TransformersKwargs]
+    ) -> list[torch.Tensor]:
+        outputs = []
+        for layers, hidden_states in zip(self.layers, branch_hidden_states):
+            for layer in layers:
+                hidden_states = layer(hidden_states, **kwargs)
+            outputs.append(hidden_states)
+        # All branches are fused from `outputs`, none from a branch that is fused already.
+        others = outputs[1:] + outputs[:1]
+        return [fusion(own, other, **kwargs) for fusion, own, other in zip(self.fusions, outputs, others)]
+
+
+def drop_path_rates(config: CrossViTConfig) -> list[list[float]]:
+    """
+    Rates of stochastic depth, a list per stage, rising linearly from 0 to `config.drop_path_rate` over all stages as in the
+    released code: layer i of a stage takes the i-th rate in every branch, the fusion takes the last.
+    """
+    # CODEPATH: all published models have one fusion layer, which shares the last layer's step (timm's `depth[k][-1]` is 0); the
+    # L = 2 model of Table 7 has a step for each of its fusion layers.
+    steps = max(config.depths) + (config.num_fusion_layers if config.num_fusion_layers > 1 else 0)
+    last_step = max(1, config.num_stages * steps - 1)
+    return [
+        [config.drop_path_rate * (stage * steps + step) / last_step for step in range(steps)]
+        for stage in range(config.num_stages)
+    ]
+
+
+@auto_docstring
+class CrossViTPreTrainedModel(PreTrainedModel):
+    config: CrossViTConfig
+    base_model_prefix = "crossvit"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CrossViTEmbeddings", "CrossViTLayer", "CrossViTFusion"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(
+            (CrossViTEmbeddings, CrossViTFusion),
+            capture_initial_hidden_state=False,
+            num_hidden_layers_key="num_hidden_states",
+        ),
+        "attentions": OutputRecorder(CrossViTSelfAttention, index=1),
+        # By name, which leaves out the refinements: their attention is that of a single token to itself.
+        "cross_attentions": OutputRecorder(CrossViTCrossAttention, index=1, layer_name="cross_attention"),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+        elif isinstance(module, nn.Conv2d):
+            # PyTorch's default, as in the released code: uniform within 1 / sqrt(fan in) for weight and bias.
+            bound = (module.in_channels * module.kernel_size[0] * module.kernel_size[1]) ** -0.5
+            init.uniform_(module.weight, -bound, bound)
+            init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, CrossViTEmbeddings):
+            init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
+            init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Patch embeddings of the small branch; those of branch `b` are `embeddings[b].patch_embeddings`."""
+        return self.base_model.embeddings[0].patch_embeddings
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.base_model.embeddings[0].patch_embeddings = value
+
+    def enable_input_require_grads(self):
+        """As in transformers, for every branch: adapters behind a re-entrant checkpoint need it in each of them."""
+        self._require_grads_hooks = [
+            embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_(True))
+            for embeddings in self.base_model.embeddings
+        ]
+        self._require_grads_hook = self._require_grads_hooks[0]
+
+
+@auto_docstring(
+    custom_intro="""
+    The two (or more) branches of CrossViT with their fusion, without a head on top.
+    """
+)
+class CrossViTModel(CrossViTPreTrainedModel):
+    def __init__(self, config: CrossViTConfig):
+        super().__init__(config)
+        branches = range(config.num_branches)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in branches)
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
+        self.layernorms = nn.ModuleList(
+            nn.LayerNorm(hidden_size, eps=config.layer_norm_eps) for hidden_size in config.hidden_sizes
+        )
+        self.post_init()
+
+    def _check_pixel_values(self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None):
+        """Refuses wrong input by its shape and type alone, so that nothing waits for the device."""
+        expected = f"floating point pixel values of shape (batch_size, {self.config.num_channels}, height, width)"
+        if not isinstance(pixel_values, torch.Tensor):
+            raise ValueError(
+                f"You have to specify pixel_values: got {type(pixel_values).__name__}, expected a tensor of {expected}. "
+                "Make one from images with the image processor: `image_processor(images, return_tensors='pt').pixel_values`."
+            )
+        if not pixel_values.is_floating_point():
+            raise ValueError(
+                f"`pixel_values` has dtype {pixel_values.dtype}, expected {expected}. Raw images must go through the image "
+                "processor first, which scales and normalises them."
+            )
+        if pixel_values.ndim != 4:
+            raise ValueError(
+                f"`pixel_values` has shape {tuple(pixel_values.shape)}, expected {expected}. "
+                "Add the batch dimension to a single image with `pixel_values.unsqueeze(0)`."
+            )
+        if pixel_values.shape[1] != self.config.num_channels:
+            raise ValueError(
+                f"`pixel_values` has shape {tuple(pixel_values.shape)}, so {pixel_values.shape[1]} channels, expected "
+                f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
+                "build the model with another `num_channels`."
+            )
+        height, width = pixel_values.shape[-2:]
+        expected_height, expected_width = self.config.branch_image_size(0)
+        if not interpolate_pos_encoding and (height, width) != (expected_height, expected_width):
+            raise ValueError(
+                f"Input image size ({height}x{width}) doesn't match the model's ({expected_height}x{expected_width}). "
+                "Pass `interpolate_pos_encoding=True` to use other sizes, or resize the images with the image processor."
+            )
+        if interpolate_pos_encoding:
+            smallest = min(self.config.patch_sizes)
+            grids = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
+            if min(height, width) < smallest or min(min(grid) for grid in grids) < 1:
+                raise ValueError(
+                    f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are "
+                    f"{self.config.patch_sizes} pixels. Resize the images to at least "
+                    f"{max(self.config.patch_sizes)}x{max(self.config.patch_sizes)}."
+                )
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CrossViTModelOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
+            Images from the image processor, of the configured size (`config.image_size`), or of any size of at least one patch
+            with `interpolate_pos_encoding=True`. Otherwise a `ValueError` says what is wrong, also for a missing tensor, another
+            rank, an integer type or another number of channels.
+        interpolate_pos_encoding (`bool`, *optional*):
+            Whether images of another size than the configured one are taken: each branch gets the image at the ratio of its
+            configured size, rounded to whole patches, and its position embeddings resized by bicubic interpolation.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from crossvit import CrossViTConfig, CrossViTModel
+
+        >>> model = CrossViTModel(CrossViTConfig.from_variant("crossvit_tiny_240")).eval()
+        >>> outputs = model(torch.zeros(1, 3, 240, 240))
+        >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
+        (torch.Size([1, 197, 192]), torch.Size([1, 288]))
+        ```"""
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
+        for stage in self.stages:
+            hidden_states = stage(hidden_states, **kwargs)
+        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, hidden_states))
+
+        return CrossViTModelOutput(
+            last_hidden_state=hidden_states[-1],
+            pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
+            branch_hidden_states=hidden_states,
+        )
+
+
+class CrossViTClassifier(nn.Module):
+    """A linear head per branch on its final CLS token; the logits are their mean. timm: `head`."""
+
+    def __init__(self, config: CrossViTConfig):
+        super().__init__()
+        self.hidden_sizes = config.hidden_sizes
+        self.heads = nn.ModuleList(nn.Linear(hidden_size, config.num_labels) for hidden_size in config.hidden_sizes)
+
+    def forward(self, pooler_output: torch.Tensor) -> torch.Tensor:
+        cls_tokens = pooler_output.split(self.hidden_sizes, dim=-1)  # (B, sum of C) -> (B, C) per branch
+        logits = [head(cls_token) for head, cls_token in zip(self.heads, cls_tokens)]
+        return torch.stack(logits).mean(dim=0)  # (branches, B, labels) -> (B, labels)
+
+
+def _problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
+    """What transformers infers where `config.problem_type` is not set."""
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+def _check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str):
+    """Refuses wrong labels by their shape and type alone: looking at their values would wait for the device."""
+    batch_size, num_labels = logits.shape
+    if not isinstance(labels, torch.Tensor):
+        raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
+    classes, values = ((batch_size,), (batch_size, num_labels))
+    # A column of values is taken as (batch_size,) where there is one label, as transformers does.
+    allowed = {
+        "single_label_classification": {(classes, False), (values, True)},
+        "multi_label_classification": {(values, True)},
+        "regression": {(values, True)} | ({(classes, True)} if num_labels == 1 else set()),
+    }[problem_type]
+    if (tuple(labels.shape), labels.is_floating_point()) not in allowed or labels.is_complex():
+        expected = {
+            "single_label_classification": f"the class of each image, integers of shape {classes} between 0 and "
+            f"{num_labels - 1}, or probabilities (mixup, label smoothing), floating point of shape {values}",
+            "multi_label_classification": f"0 or 1 for each label, floating point of shape {values}",
+            "regression": f"the target values, floating point of shape {values}",
+        }[problem_type]
+        raise ValueError(
+            f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected {expected} "
+            f"(problem_type={problem_type!r}, num_labels={num_labels}). Reshape or convert the labels (`labels.float()`, "
+            "`labels.long()`), or set `config.problem_type` and `num_labels` to what they are."
+        )
+
+
+def image_classification_loss(
+    labels: torch.Tensor,
+    logits: torch.Tensor,
+    config: CrossViTConfig,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **kwargs,
+) -> torch.Tensor:
+    """
+    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says.
+
+    Args:
+        labels: Classes (B,), probabilities (B, labels), 0 and 1 (B, labels), or targets (B, labels).
+        logits: (B, labels).
+        num_items_in_batch: Number of elements of `labels` in all the batches of one optimizer step, from `Trainer`. The sum of
+            the losses divided by it, summed over these batches, is the mean over all of them. transformers' own function
+            leaves it out for all but single-label problems, whose loss then grows with the accumulation steps.
+    """
+    labels = labels.to(logits.device)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if config.problem_type == "single_label_classification":
+        # One loss per image; soft labels have `num_labels` elements each, which Trainer has counted one by one.
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        elements_per_loss = config.num_labels if labels.is_floating_point() else 1
+        # -100 marks labels to ignore in PyTorch and in Trainer's count; its losses are zero.
+        count = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
+    else:
+        labels = labels.view_as(logits).to(logits.dtype)
+        if config.problem_type == "regression":
+            losses = nn.functional.mse_loss(logits, labels, reduction="none")
+        else:
+            losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        elements_per_loss = 1
+        count = losses.numel()
+    if num_items_in_batch is not None:
+        if isinstance(num_items_in_batch, torch.Tensor):
+            num_items_in_batch = num_items_in_batch.to(losses.device)
+        count = num_items_in_batch / elements_per_loss
+    return losses.sum() / count
+
+
+@auto_docstring(
+    custom_intro="""
+    CrossViT with a linear head on the final CLS token of each branch; the logits are the mean of the heads.
+    """
+)
+class CrossViTForImageClassification(CrossViTPreTrainedModel):
+    def __init__(self, config: CrossViTConfig):
+        super().__init__(config)
+        if not config.num_labels:
+            raise ValueError(
+                f"CrossViTForImageClassification needs `num_labels` of at least 1, got {config.num_labels}. For features "
+                "without a head use CrossViTModel: its `pooler_output` is what the heads receive."
+            )
+        self.num_labels = config.num_labels
+        self.crossvit = CrossViTModel(config)
+        self.classifier = CrossViTClassifier(config)
+        self.loss_function = image_classification_loss
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CrossViTImageClassifierOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
+            Images from the image processor, of the configured size (`config.image_size`), or of any size of at least one patch
+            with `interpolate_pos_encoding=True`. Otherwise a `ValueError` says what is wrong, also for a missing tensor, another
+            rank, an integer type or another number of channels.
+        interpolate_pos_encoding (`bool`, *optional*):
+            Whether images of another size than the configured one are taken: each branch gets the image at the ratio of its
+            configured size, rounded to whole patches, and its position embeddings resized by bicubic interpolation.
+        labels (`torch.Tensor`, *optional*):
+            What the loss is computed from. Single-label classification: the class of each image, integers of shape
+            `(batch_size,)`, or probabilities of shape `(batch_size, num_labels)`. Multi-label classification: 0 or 1 in floating
+            point, of shape `(batch_size, num_labels)`. Regression: the targets, of shape `(batch_size, num_labels)`, or
+            `(batch_size,)` for one. Which of them is `config.problem_type`; where that is not set it is inferred from
+            `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from crossvit import CrossViTConfig, CrossViTForImageClassification
+
+        >>> config = CrossViTConfig.from_variant("crossvit_tiny_240", num_labels=10)
+        >>> model = CrossViTForImageClassification(config)
+        >>> model(torch.zeros(1, 3, 240, 240), labels=torch.tensor([7])).logits.shape
+        torch.Size([1, 10])
+        ```"""
+        outputs: CrossViTModelOutput = self.crossvit(
+            pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs
+        )
+        logits = self.classifier(outputs.pooler_output)
+
+        loss = None
+        if labels is not None:
+            problem_type = _problem_type(labels, self.config)
+            _check_labels(labels, logits, problem_type)
+            # Kept, as in transformers: the pipeline chooses between softmax and sigmoid by it.
+            self.config.problem_type = problem_type
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+
+        return CrossViTImageClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+        )
+
+
+__all__ = ["CrossViTForImageClassification", "CrossViTModel", "CrossViTPreTrainedModel"]
