@@ -20,7 +20,7 @@ from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import ImageInput, SizeDict
 from transformers.utils import auto_docstring
 
-from .image_processing_pil_crossvit import CrossViTImageProcessorMixin
+from .image_processing_pil_crossvit import CrossViTImageProcessorMixin, convert_to_rgb
 
 
 @auto_docstring
@@ -29,8 +29,15 @@ class CrossViTImageProcessor(CrossViTImageProcessorMixin, TorchvisionBackend):
 
     def process_image(self, image: ImageInput, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
         if do_convert_rgb and isinstance(image, Image.Image):
-            image = image.convert("RGB")
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+            image = convert_to_rgb(image)
+        tensor = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+        # Bytes are the rule and cost nothing here; the PIL backend refuses the same.
+        if not tensor.is_floating_point() and tensor.dtype != torch.uint8 and (largest := tensor.double().max()) > 255:
+            raise ValueError(
+                f"The image has dtype {tensor.dtype} and values up to {largest:.0f}, expected integers of at most 255. Scale "
+                "images of more than 8 bits per channel to 0..255 first."
+            )
+        return tensor
 
     def center_crop(self, image: torch.Tensor, size: SizeDict, **kwargs) -> torch.Tensor:
         return tvF.center_crop(image, [size.height, size.width])

@@ -20,7 +20,20 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import auto_docstring
+from transformers.utils import auto_docstring, logging
+
+
+logger = logging.get_logger(__name__)
+
+
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """The conversion of timm's data sets and of transformers' pipelines."""
+    if image.mode.startswith(("I", "F")):
+        logger.warning_once(
+            f"An image of mode {image.mode!r} has more than 8 bits per channel; converted to RGB, as timm and PIL do it, all "
+            "values above 255 become white. Scale such images to 0..255 before the image processor."
+        )
+    return image.convert("RGB")
 
 
 class CrossViTImageProcessorMixin:
@@ -68,26 +81,21 @@ class CrossViTImageProcessorMixin:
         )
 
 
-def center_crop_offset(image_size: int, crop_size: int) -> int:
-    """torchvision's and timm's rounding; transformers' own crop is one pixel off for some odd differences."""
-    return int(round((image_size - crop_size) / 2.0))
-
-
 @auto_docstring
 class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
     """PIL backend: equal to timm's evaluation transform of the same model, value for value."""
 
     def convert_to_rgb(self, image: Image.Image | np.ndarray, **kwargs) -> np.ndarray:
         if isinstance(image, Image.Image):
-            return np.array(image.convert("RGB"))
+            return np.array(convert_to_rgb(image))
         return super().convert_to_rgb(image, **kwargs)
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
-        height, width = image.shape[-2:]
-        top, left = center_crop_offset(height, size.height), center_crop_offset(width, size.width)
-        # Where the image is smaller than the crop, transformers' function pads it.
-        if top < 0 or left < 0:
-            return super().center_crop(image, size, **kwargs)
+        """With torchvision's and timm's rounding; transformers' own is one pixel off for some sizes."""
+        crop = (size.height, size.width)
+        missing = [max(0, cropped - length) for cropped, length in zip(crop, image.shape[-2:])]
+        image = np.pad(image, [(0, 0), *((pixels // 2, (pixels + 1) // 2) for pixels in missing)])
+        top, left = (int(round((length - cropped) / 2.0)) for cropped, length in zip(crop, image.shape[-2:]))
         return image[..., top : top + size.height, left : left + size.width]
 
 

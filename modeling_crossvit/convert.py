@@ -53,7 +53,7 @@ CHECKPOINT_CONVERSION = [
     WeightRenaming(r"fusion\.(\d+)\.refinements\.", r"fusions\.\1\.refinements\."),
     WeightRenaming(r"refinements\.(\d+)\.norm1\.", r"refinements\.\1\.layernorm\."),
     *_attention(r"refinements\.(\d+)\.attn", r"refinements\.\1\.cls_attention"),
-    WeightRenaming(r"\.blocks\.", r"\.layers\."),
+    WeightRenaming(r"(\d+)\.blocks\.", r"\1\.layers\."),
     WeightRenaming(r"blocks\.", r"stages\."),
     WeightRenaming(r"\.norm1\.", r"\.layernorm_before\."),
     WeightRenaming(r"\.norm2\.", r"\.layernorm_after\."),
@@ -159,12 +159,23 @@ def _find_variant(state_dict: dict[str, torch.Tensor]) -> str:
     )
 
 
-def to_timm_state_dict(model: CrossViTForImageClassification) -> dict[str, torch.Tensor]:
-    """The weights of `model` under timm's names: what `convert_checkpoint` reads, in the other direction."""
+def to_timm_state_dict(
+    model: CrossViTForImageClassification, state_dict: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """
+    What `convert_checkpoint` reads, in the other direction.
+
+    Args:
+        model: The model that the tensors belong to.
+        state_dict: Tensors under the names of `model`'s parameters, such as its gradients. By default its weights.
+
+    Returns:
+        The same tensors under timm's names, query, key and value of the self-attention joined.
+    """
     # The table is reversed whatever the model was loaded from.
     model_conversions = model.__dict__.pop("_weight_conversions", None)
     try:
-        state_dict = revert_weight_conversion(model, model.state_dict())
+        state_dict = revert_weight_conversion(model, dict(model.state_dict() if state_dict is None else state_dict))
     finally:
         if model_conversions is not None:
             model._weight_conversions = model_conversions
@@ -245,7 +256,11 @@ def convert_checkpoint(
                 overrides["num_channels"] = state_dict[first_convolution].shape[1]
         config = CrossViTConfig.from_variant(variant, **overrides)
     _check_fit(state_dict, config)
-    return CrossViTForImageClassification.from_pretrained(None, config=config, state_dict=state_dict)
+    model = CrossViTForImageClassification.from_pretrained(None, config=config, state_dict=state_dict)
+    # The loader keeps the tensors that it is given: without a copy, training one model would change the other.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
 
 
 __all__ = ["CHECKPOINT_CONVERSION", "convert_checkpoint", "to_timm_state_dict"]

@@ -486,6 +486,13 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
             init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
 
+    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+        """
+        As in transformers, but under this model's own names, also where it was loaded from timm's (transformers' default would
+        write those back). `save_original_format=True` restores that default.
+        """
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
     def get_input_embeddings(self) -> nn.Module:
         """Patch embeddings of the small branch; those of branch `b` are `embeddings[b].patch_embeddings`."""
         return self.base_model.embeddings[0].patch_embeddings
@@ -617,6 +624,8 @@ class CrossViTClassifier(nn.Module):
 
 def _problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
     """What transformers infers where `config.problem_type` is not set."""
+    if not isinstance(labels, torch.Tensor):
+        raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
     if config.problem_type is not None:
         return config.problem_type
     if config.num_labels == 1:
@@ -627,8 +636,6 @@ def _problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
 def _check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str):
     """Refuses wrong labels by their shape and type alone: looking at their values would wait for the device."""
     batch_size, num_labels = logits.shape
-    if not isinstance(labels, torch.Tensor):
-        raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
     classes, values = ((batch_size,), (batch_size, num_labels))
     # A column of values is taken as (batch_size,) where there is one label, as transformers does.
     allowed = {

@@ -1,0 +1,91 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Fixtures of all tests: a small configuration, real photos, and the folder of a saved model."""
+
+import io
+import os
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from transformers.utils import logging
+
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+
+
+# Nothing here may ask the Hub, and a run without a network must not wait for it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+logging.disable_progress_bar()
+
+# Two stages, unequal widths, heads and depths: what is mixed up between branches or stages shows. A few milliseconds.
+SMALL = {
+    "image_sizes": [48, 32],
+    "patch_sizes": [12, 16],
+    "hidden_sizes": [16, 24],
+    "num_stages": 2,
+    "depths": [1, 2],
+    "num_attention_heads": [2, 3],
+    "mlp_ratios": [2.0, 3.0],
+}
+
+
+@pytest.fixture
+def config() -> CrossViTConfig:
+    return CrossViTConfig(**SMALL, num_labels=5)
+
+
+@pytest.fixture
+def pixel_values() -> torch.Tensor:
+    return torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Image.Image]:
+    """Real photos that ship with scikit-learn and matplotlib, in every kind of image that users have."""
+    china, flower = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
+    hopper, minduka = (
+        Image.open(matplotlib.cbook.get_sample_data(name))
+        for name in ("grace_hopper.jpg", "Minduka_Present_Blue_Pack.png")
+    )
+    grey = china.convert("L")
+    rotated = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees
+    flower.save(rotated, "JPEG", exif=exif, quality=95)
+    return {
+        "landscape": china,
+        "portrait": hopper.convert("RGB"),
+        "square": flower.crop((100, 0, 527, 427)),
+        "small": china.resize((200, 131)),
+        "odd": china.resize((333, 301)),  # leaves an odd number of pixels to crop
+        "panorama": china.resize((1999, 300)),
+        "palette": flower.convert("P", palette=Image.Palette.ADAPTIVE),
+        "grey": grey,
+        "RGBA": minduka.convert("RGBA"),
+        "CMYK": china.convert("CMYK"),
+        "16-bit": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "EXIF-rotated": Image.open(rotated),
+    }
+
+
+@pytest.fixture
+def saved_model(tmp_path, config):
+    """A folder as `save_pretrained` writes it, with model and image processor."""
+    torch.manual_seed(0)
+    CrossViTForImageClassification(config).save_pretrained(tmp_path / "model")
+    CrossViTImageProcessor.from_image_size(48).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

@@ -1,0 +1,155 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+CrossViTImageProcessorPil: equal to timm's evaluation transform of the same model, value for value, on real photos of every
+kind; and what both processors share.
+
+    pytest tests/image_processing
+"""
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import ImageOps
+from timm.data import create_transform
+from transformers import AutoImageProcessor
+
+from crossvit import CrossViTImageProcessor, CrossViTImageProcessorPil
+from crossvit.image_processing import image_processing_pil_crossvit
+
+
+KINDS = [
+    "landscape", "portrait", "square", "small", "odd", "panorama",
+    "palette", "grey", "RGBA", "CMYK", "16-bit", "EXIF-rotated",
+]  # fmt: skip
+# Pixels are equal; the normalisation rounds differently in numpy than in torch, by a unit in the last place of numbers below 4.
+TOLERANCE = 1e-6
+PROCESSORS = [CrossViTImageProcessor, CrossViTImageProcessorPil]
+
+
+def timm_transform(variant: str):
+    data_config = timm.data.resolve_data_config(timm.get_pretrained_cfg(variant).to_dict())
+    return create_transform(**data_config, is_training=False)
+
+
+@pytest.fixture(scope="module", params=["crossvit_15_dagger_240", "crossvit_15_dagger_408"])
+def variant(request):
+    return request.param
+
+
+def processor_of(variant: str, processor_class):
+    return processor_class.from_image_size(408, crop_ratio=1.0) if variant.endswith("408") else processor_class()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_to_timm(photos, variant, kind):
+    # timm's datasets convert to RGB before the transform.
+    expected = timm_transform(variant)(photos[kind].convert("RGB"))
+    ours = processor_of(variant, CrossViTImageProcessorPil)(photos[kind], return_tensors="pt").pixel_values[0]
+    assert ours.shape == expected.shape
+    assert (ours - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_exif_orientation_is_applied_where_a_file_is_read(photos, tmp_path, processor_class):
+    """As in transformers: a path is read upright; a PIL image is taken as it is, its reader having had the choice."""
+    rotated = photos["EXIF-rotated"]
+    rotated.save(tmp_path / "rotated.png", exif=rotated.getexif())
+    processor = processor_class()
+    upright = processor(ImageOps.exif_transpose(rotated), return_tensors="pt").pixel_values
+    from_path = processor(str(tmp_path / "rotated.png"), return_tensors="pt").pixel_values
+    as_it_is = processor(rotated, return_tensors="pt").pixel_values
+    assert torch.equal(from_path, upright)
+    assert not torch.equal(as_it_is, upright)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_defaults_are_the_release_s(processor_class):
+    processor = processor_class()
+    assert dict(processor.size) == {"shortest_edge": 274}
+    assert dict(processor.crop_size) == {"height": 240, "width": 240}
+    processor = processor_class.from_image_size(408, crop_ratio=1.0)
+    assert dict(processor.size) == {"shortest_edge": 408}
+    assert dict(processor.crop_size) == {"height": 408, "width": 408}
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_save_and_load(photos, tmp_path, processor_class):
+    processor = processor_class.from_image_size([96, 48], image_mean=[0.5, 0.5, 0.5])
+    processor.save_pretrained(tmp_path)
+    loaded = [
+        processor_class.from_pretrained(tmp_path),
+        AutoImageProcessor.from_pretrained(tmp_path, backend=processor.backend),
+    ]
+    expected = processor(photos["landscape"], return_tensors="pt").pixel_values
+    assert expected.shape == (1, 3, 96, 48)
+    for other in loaded:
+        assert type(other) is processor_class
+        assert other.to_dict() == processor.to_dict()
+        assert torch.equal(other(photos["landscape"], return_tensors="pt").pixel_values, expected)
+
+
+def test_auto_image_processor_prefers_torchvision(tmp_path):
+    CrossViTImageProcessorPil().save_pretrained(tmp_path)
+    assert type(AutoImageProcessor.from_pretrained(tmp_path)) is CrossViTImageProcessor
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_arrays_and_tensors_are_taken_like_pil_images(photos, processor_class):
+    processor = processor_class()
+    array = np.asarray(photos["landscape"])
+    expected = processor(photos["landscape"], return_tensors="pt").pixel_values
+    assert torch.equal(processor(array, return_tensors="pt").pixel_values, expected)
+    assert torch.equal(processor(torch.from_numpy(array).permute(2, 0, 1), return_tensors="pt").pixel_values, expected)
+    batch = processor([photos["landscape"], photos["portrait"]], return_tensors="np").pixel_values
+    assert batch.shape == (2, 3, 240, 240)
+    assert np.array_equal(batch[0], expected[0].numpy())
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_steps_can_be_left_out(photos, processor_class):
+    small = photos["small"]  # 200 x 131
+    processor = processor_class(do_resize=False, do_normalize=False, do_rescale=False)
+    # A crop larger than the image pads it with zeros on all sides.
+    expected = torchvision.transforms.CenterCrop(240)(small)
+    pixels = processor(small, return_tensors="np").pixel_values[0]
+    assert np.array_equal(pixels, np.moveaxis(np.asarray(expected), -1, 0))
+    assert processor(small, do_center_crop=False, return_tensors="np").pixel_values.shape == (1, 3, 131, 200)
+
+
+@pytest.mark.parametrize("crop_ratio", [0, 1.5])
+def test_impossible_crop_ratio_is_refused(crop_ratio):
+    with pytest.raises(ValueError, match=f"`crop_ratio` must be above 0 and at most 1, got {crop_ratio}"):
+        CrossViTImageProcessorPil.from_image_size(240, crop_ratio=crop_ratio)
+
+
+def test_grey_array_becomes_three_equal_channels(photos):
+    processor = CrossViTImageProcessorPil()
+    ours = processor(np.asarray(photos["grey"])[None], input_data_format="channels_first", return_tensors="pt")
+    assert torch.equal(ours.pixel_values, processor(photos["grey"], return_tensors="pt").pixel_values)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_more_than_8_bits_in_an_array_are_refused(processor_class):
+    with pytest.raises(ValueError, match="255"):
+        processor_class()(np.full((50, 50, 3), 40000, np.uint16), return_tensors="pt")
+
+
+def test_more_than_8_bits_in_an_image_are_warned_of(photos, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(image_processing_pil_crossvit.logger, "warning_once", warnings.append)
+    CrossViTImageProcessorPil()([photos["landscape"], photos["16-bit"]])
+    assert len(warnings) == 1 and "'I;16' has more than 8 bits per channel" in warnings[0]

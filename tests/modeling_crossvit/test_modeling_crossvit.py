@@ -1,0 +1,434 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+CrossViTModel and CrossViTForImageClassification: outputs, attention implementations, input sizes, losses, gradient accumulation
+and checkpointing, stochastic depth, initialisation, and refusals. Numbers against timm are in test_parity.py.
+
+    pytest tests/modeling_crossvit/test_modeling_crossvit.py
+"""
+
+import re
+
+import pytest
+import torch
+from timm.models.crossvit import CrossVit
+from torch.nn import functional as F
+from transformers import Trainer, TrainingArguments
+
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel
+from crossvit.modeling_crossvit import CrossViTDropPath, drop_path_rates
+
+
+@pytest.fixture
+def model(config) -> CrossViTForImageClassification:
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(config).eval()
+    for parameter in model.parameters():  # at initialisation the branches hardly differ
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+# Outputs
+
+
+def test_shapes_and_names_of_the_outputs(model, pixel_values):
+    outputs = model.crossvit(pixel_values, output_hidden_states=True, output_attentions=True)
+    small, large = (2, 1 + 16, 16), (2, 1 + 4, 24)
+    assert outputs.last_hidden_state.shape == large
+    assert outputs.pooler_output.shape == (2, 16 + 24)
+    assert [tokens.shape for tokens in outputs.branch_hidden_states] == [small, large]
+    assert [tokens.shape for tokens in outputs.hidden_states] == [small, large] * 3
+    # A stage has one layer in the small branch (2 heads, 17 tokens) and two in the large one (3 heads, 5 tokens).
+    assert [tuple(weights.shape) for weights in outputs.attentions] == [(2, 2, 17, 17), (2, 3, 5, 5), (2, 3, 5, 5)] * 2
+    # The small branch attends at the width and with the heads of the large one, and the other way round.
+    assert [tuple(weights.shape) for weights in outputs.cross_attentions] == [(2, 3, 1, 5), (2, 2, 1, 17)] * 2
+    for weights in (*outputs.attentions, *outputs.cross_attentions):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert model(pixel_values).keys() == {"logits"}
+    assert model.crossvit(pixel_values).keys() == {"last_hidden_state", "pooler_output", "branch_hidden_states"}
+
+
+def test_relations_between_the_outputs(model, pixel_values):
+    outputs = model.crossvit(pixel_values, output_hidden_states=True)
+    for branch, (layernorm, tokens) in enumerate(zip(model.crossvit.layernorms, outputs.branch_hidden_states)):
+        assert torch.equal(layernorm(outputs.hidden_states[-2 + branch]), tokens)
+        assert torch.equal(model.crossvit.embeddings[branch](pixel_values), outputs.hidden_states[branch])
+    assert torch.equal(outputs.branch_hidden_states[-1], outputs.last_hidden_state)
+    cls_tokens = [tokens[:, 0] for tokens in outputs.branch_hidden_states]
+    assert torch.equal(torch.cat(cls_tokens, dim=-1), outputs.pooler_output)
+    heads = [head(cls_token) for head, cls_token in zip(model.classifier.heads, cls_tokens)]
+    torch.testing.assert_close(model(pixel_values).logits, (heads[0] + heads[1]) / 2)
+
+
+def test_each_stage_fuses_both_branches_from_the_same_inputs(model, pixel_values):
+    first, second = model.crossvit.stages
+    hidden_states = [embeddings(pixel_values) for embeddings in model.crossvit.embeddings]
+    small = first.layers[0][0](hidden_states[0])
+    large = first.layers[1][1](first.layers[1][0](hidden_states[1]))
+    outputs = first(hidden_states)
+    assert torch.equal(outputs[0], first.fusions[0](small, large))
+    assert torch.equal(outputs[1], first.fusions[1](large, small))
+    assert torch.equal(outputs[0][:, 1:], small[:, 1:]), "own patch tokens pass unchanged"
+
+
+def test_hidden_states_can_be_selected(model, pixel_values):
+    everything = model(pixel_values, output_hidden_states=True).hidden_states
+    selected = model(pixel_values, output_hidden_states=[1, -1]).hidden_states
+    assert [tokens is not None for tokens in selected] == [False, True, False, False, False, True]
+    assert torch.equal(selected[-1], everything[-1])
+
+
+def test_tuple_output(model, pixel_values):
+    assert torch.equal(model(pixel_values, return_dict=False)[0], model(pixel_values).logits)
+    assert torch.equal(
+        model.crossvit(pixel_values, return_dict=False)[0], model.crossvit(pixel_values).last_hidden_state
+    )
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "flex_attention"])
+@torch.no_grad()  # on a CPU PyTorch has no backward pass of flex attention
+def test_attention_implementations_agree(model, pixel_values, attention):
+    model.set_attn_implementation("eager")
+    expected = model(pixel_values, output_attentions=True)
+    model.set_attn_implementation(attention)
+    torch.testing.assert_close(model(pixel_values).logits, expected.logits, rtol=0, atol=1e-5)
+    outputs = model(pixel_values, output_attentions=True)
+    assert len(outputs.attentions) == 6 and len(outputs.cross_attentions) == 4
+    assert torch.equal(outputs.cross_attentions[0], expected.cross_attentions[0])
+
+
+def test_configured_attention_is_what_runs(model, pixel_values, monkeypatch):
+    calls = []
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda query, *a, **k: calls.append(query.shape[2]) or original(query, *a, **k),
+    )
+    model.set_attn_implementation("sdpa")
+    model(pixel_values)
+    # Self-attention of 17 and 5 tokens, then the cross-attentions: one query each.
+    assert calls == [17, 5, 5, 1, 1] * 2
+    calls.clear()
+    model.set_attn_implementation("eager")
+    model(pixel_values)
+    assert calls == []
+
+
+def test_save_and_load(model, pixel_values, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = CrossViTForImageClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(pixel_values).logits, model(pixel_values).logits)
+    base = CrossViTModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(base(pixel_values).pooler_output, model.crossvit(pixel_values).pooler_output)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_takes_float32_pixels(model, pixel_values, dtype):
+    expected = model(pixel_values).logits
+    logits = model.to(dtype)(pixel_values).logits
+    assert logits.dtype == dtype
+    # 8 (bfloat16) and 11 bits of mantissa through 6 layers of small width.
+    tolerance = {torch.bfloat16: 5e-2, torch.float16: 5e-3}[dtype]
+    assert (logits.float() - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+# Input sizes
+
+
+def test_flag_changes_nothing_at_the_configured_size(model, pixel_values):
+    assert torch.equal(model(pixel_values, interpolate_pos_encoding=True).logits, model(pixel_values).logits)
+
+
+@pytest.mark.parametrize(
+    ("size", "grids"),
+    # The input is 48 with patches of 12; the large branch sees two thirds of it with patches of 16, so 1 of its patches is 24.
+    [
+        ((96, 96), [(8, 8), (4, 4)]),
+        ((48, 96), [(4, 8), (2, 4)]),
+        ((50, 70), [(4, 6), (2, 3)]),  # 4.17 and 5.83; 2.08 and 2.92
+        ((12, 12), [(1, 1), (1, 1)]),
+        ((42, 30), [(4, 3), (2, 1)]),  # halves are rounded up: 3.5 and 2.5; 1.75 and 1.25
+    ],
+)
+def test_any_size_is_taken_with_the_flag(model, size, grids):
+    outputs = model.crossvit(torch.randn(1, 3, *size), interpolate_pos_encoding=True)
+    for tokens, (rows, columns) in zip(outputs.branch_hidden_states, grids):
+        assert tokens.shape[1] == 1 + rows * columns
+
+
+def test_other_size_equals_a_model_built_for_it(model, config):
+    """Twice the size: the same weights, with position embeddings resized as IBM's fine-tuning code does it."""
+    config.image_sizes = [[96, 144], [64, 96]]
+    state_dict = model.state_dict()
+    for branch, (old, new) in enumerate([((4, 4), (8, 12)), ((2, 2), (4, 6))]):
+        key = f"crossvit.embeddings.{branch}.position_embeddings"
+        grid = state_dict[key][:, 1:].reshape(1, *old, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False).permute(0, 2, 3, 1).flatten(1, 2)
+        state_dict[key] = torch.cat([state_dict[key][:, :1], grid], dim=1)
+    built = CrossViTForImageClassification(config).eval()
+    built.load_state_dict(state_dict)
+    pixel_values = torch.randn(1, 3, 96, 144)
+    torch.testing.assert_close(
+        model(pixel_values, interpolate_pos_encoding=True).logits, built(pixel_values).logits, rtol=0, atol=1e-6
+    )
+
+
+def test_transposed_grid_would_show(model):
+    """Rows and columns of a non-square image are not mixed up: a model with positions that differ by row only."""
+    with torch.no_grad():
+        for embeddings in model.crossvit.embeddings:
+            rows = embeddings.grid_size[0]
+            by_row = torch.arange(rows, dtype=torch.float)[:, None].expand(rows, rows).reshape(1, -1, 1)
+            embeddings.position_embeddings[:, 1:] = by_row
+        positions = model.crossvit.embeddings[0].interpolate_pos_encoding(4, 10)[0, 1:, 0].view(4, 10)
+    torch.testing.assert_close(positions, torch.arange(4.0)[:, None].expand(4, 10))
+
+
+# Losses
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_labels", "problem_type", "expected"),
+    [
+        (torch.tensor([1, 4]), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
+        (torch.tensor([1, -100]), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
+        (torch.rand(2, 5).softmax(-1), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
+        (torch.eye(5)[:2], 5, "multi_label_classification", lambda x, y: F.binary_cross_entropy_with_logits(x, y)),
+        (torch.rand(2, 5), 5, "regression", lambda x, y: F.mse_loss(x, y)),
+        (torch.rand(2), 1, "regression", lambda x, y: F.mse_loss(x[:, 0], y)),
+        (torch.rand(2, 1), 1, "regression", lambda x, y: F.mse_loss(x, y)),
+    ],
+    ids=["classes", "ignored class", "soft labels", "multi-label", "regression", "one target", "column of targets"],
+)
+def test_losses(config, pixel_values, labels, num_labels, problem_type, expected):
+    config.num_labels = num_labels
+    config.problem_type = problem_type
+    outputs = CrossViTForImageClassification(config)(pixel_values, labels=labels)
+    torch.testing.assert_close(outputs.loss, expected(outputs.logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_labels", "problem_type"),
+    [
+        (torch.tensor([1, 4]), 5, "single_label_classification"),
+        (torch.eye(5)[:2], 5, "multi_label_classification"),
+        (torch.rand(2), 1, "regression"),
+    ],
+)
+def test_problem_type_is_inferred_and_kept(config, pixel_values, labels, num_labels, problem_type):
+    config.num_labels = num_labels
+    model = CrossViTForImageClassification(config)
+    model(pixel_values, labels=labels)
+    assert model.config.problem_type == problem_type
+
+
+LABELS = {
+    "single_label_classification": lambda: torch.randint(5, (8,)),
+    "soft labels": lambda: torch.rand(8, 5).softmax(-1),
+    "multi_label_classification": lambda: torch.randint(2, (8, 5)).float(),
+    "regression": lambda: torch.rand(8, 5),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, kind):
+    """4 batches of 2 and 1 batch of 8: the same loss and the same weights after two steps."""
+    torch.manual_seed(0)
+    pixel_values, labels = torch.randn(8, 3, 48, 48), LABELS[kind]()
+    config.problem_type = "single_label_classification" if kind == "soft labels" else kind
+    results = []
+    for batch_size, steps in ((8, 1), (2, 4)):
+        torch.manual_seed(0)
+        trainer = Trainer(
+            CrossViTForImageClassification(config),
+            TrainingArguments(
+                tmp_path,
+                per_device_train_batch_size=batch_size,
+                gradient_accumulation_steps=steps,
+                num_train_epochs=2,
+                logging_steps=1,
+                report_to="none",
+                optim="sgd",  # Adam would hide a factor on the loss
+                learning_rate=0.1,
+                use_cpu=True,
+                disable_tqdm=True,
+            ),
+            train_dataset=[{"pixel_values": image, "labels": label} for image, label in zip(pixel_values, labels)],
+        )
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        results.append((losses, torch.cat([parameter.flatten() for parameter in trainer.model.parameters()])))
+    (expected_losses, expected_weights), (losses, weights) = results
+    assert losses == pytest.approx(expected_losses, rel=2e-3)  # Trainer logs four digits
+    torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
+
+
+# Training
+
+
+def gradients(model, pixel_values) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    torch.manual_seed(0)
+    model(pixel_values, labels=torch.tensor([1, 3])).loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(config, pixel_values, use_reentrant):
+    config.drop_path_rate = 0.5
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(config).train()
+    expected = gradients(model, pixel_values)
+    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    checkpointed = gradients(model, pixel_values)
+    assert all(torch.equal(checkpointed[name], gradient) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_adapters_behind_checkpoints_get_gradients_in_every_branch(config, pixel_values, use_reentrant):
+    """As PEFT does it: the base is frozen, and the inputs of the layers are made to require gradients."""
+    model = CrossViTForImageClassification(config).train()
+    model.requires_grad_(False)
+    adapters = [layer.attention.q_proj.weight for layers in model.crossvit.stages[0].layers for layer in layers]
+    for adapter in adapters:
+        adapter.requires_grad_(True)
+    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    model.enable_input_require_grads()
+    model(pixel_values, labels=torch.tensor([1, 3])).loss.backward()
+    assert all(adapter.grad is not None and adapter.grad.any() for adapter in adapters)
+
+
+def timm_drop_paths(depth) -> dict[str, float]:
+    model = CrossVit(
+        240, (1.0, 224 / 240), (12, 16), embed_dim=(16, 24), depth=depth, num_heads=(2, 3), drop_path_rate=0.3
+    )
+    return {name: module.drop_prob for name, module in model.named_modules() if hasattr(module, "drop_prob")}
+
+
+@pytest.mark.parametrize("fusion_layers", [1, 2])
+def test_drop_path_rates_are_timm_s(fusion_layers):
+    """Layer i of a stage takes step k x M + i in either branch, the fusion the last; with L = 2 it has steps of its own."""
+    depth = ((2, 4, 0 if fusion_layers == 1 else fusion_layers),) * 3
+    expected = timm_drop_paths(depth)
+    config = CrossViTConfig(depths=[2, 4], num_fusion_layers=fusion_layers, drop_path_rate=0.3)
+    model = CrossViTModel(config)
+    assert len(drop_path_rates(config)[0]) == 4 + (2 if fusion_layers == 2 else 0)
+    for k, stage in enumerate(model.stages):
+        for branch, layers in enumerate(stage.layers):
+            for i, layer in enumerate(layers):
+                rate = expected.get(f"blocks.{k}.blocks.{branch}.{i}.drop_path1", 0.0)
+                assert layer.drop_path.drop_probability == pytest.approx(rate, abs=1e-7)
+        for branch, fusion in enumerate(stage.fusions):
+            name = f"blocks.{k}.fusion.{branch}." + ("drop_path" if fusion_layers == 1 else "0.drop_path")
+            assert fusion.drop_path.drop_probability == pytest.approx(expected[name], abs=1e-7)
+
+
+def test_drop_path_keeps_the_mean_and_drops_whole_samples():
+    torch.manual_seed(0)
+    drop_path = CrossViTDropPath(0.25)
+    ones = torch.ones(20000, 3, 2)
+    dropped = drop_path.train()(ones)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert torch.equal(dropped[:, :1, :1].expand_as(dropped), dropped)
+    # Standard error of the mean: sqrt(0.25 * 0.75) / 0.75 / sqrt(20000) = 0.004.
+    assert dropped.mean().item() == pytest.approx(1, abs=0.016)
+    assert drop_path.eval()(ones) is ones
+
+
+def test_initialisation_is_the_release_s():
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(
+        CrossViTConfig.from_variant("crossvit_9_dagger_240", initializer_range=0.05)
+    )
+    for name, parameter in model.named_parameters():
+        if re.search(r"conv\d\.", name):
+            convolution = model.get_submodule(name.rpartition(".")[0])
+            bound = convolution.weight[0].numel() ** -0.5  # PyTorch's default
+            assert parameter.abs().max() <= bound and parameter.abs().max() > 0.8 * bound, name
+        elif "layernorm" in name:
+            assert torch.equal(parameter, torch.full_like(parameter, float(name.endswith("weight")))), name
+        elif name.endswith("bias"):
+            assert not parameter.any(), name
+        elif parameter.numel() > 1000:
+            assert parameter.std().item() == pytest.approx(0.05, rel=0.1), name
+        else:
+            assert parameter.any(), name
+
+
+def test_fsdp_plan_names_modules_that_exist(model):
+    modules = [name for name, _ in model.crossvit.named_modules()]
+    for pattern in model.config.base_model_fsdp_plan:
+        regex = re.compile(re.escape(pattern).replace(r"\*", r"\d+"))
+        assert any(regex.fullmatch(name) for name in modules), pattern
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("pixel_values", "flag", "message"),
+    [
+        (None, False, r"You have to specify pixel_values: got NoneType.*image_processor\(images"),
+        ([[1.0]], False, "got list, expected a tensor"),
+        (torch.zeros(1, 3, 48, 48, dtype=torch.uint8), False, r"dtype torch.uint8.*image processor first"),
+        (torch.zeros(3, 48, 48), False, r"shape \(3, 48, 48\), expected.*unsqueeze\(0\)"),
+        (torch.zeros(1, 48, 48, 3), False, r"so 48 channels, expected.*put the channels before height and width"),
+        (torch.zeros(1, 1, 48, 48), False, r"so 1 channels.*Convert images to RGB"),
+        (
+            torch.zeros(1, 3, 60, 48),
+            False,
+            r"\(60x48\) doesn't match the model's \(48x48\).*interpolate_pos_encoding=True",
+        ),
+        (torch.zeros(1, 3, 8, 48), True, r"\(8x48\) is smaller than one patch.*at least 16x16"),
+    ],
+)
+def test_unusable_pixel_values(model, pixel_values, flag, message):
+    for called in (model, model.crossvit):
+        with pytest.raises(ValueError, match=message):
+            called(pixel_values, interpolate_pos_encoding=flag)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem_type", "message"),
+    [
+        ([1, 2], None, "`labels` must be a tensor, got list"),
+        (torch.tensor([1]), None, r"shape \(1,\) and dtype torch.int64, expected the class of each image, integers of shape \(2,\)"),
+        (torch.tensor([[1], [2]]), None, r"shape \(2, 1\).*Reshape or convert"),
+        (torch.tensor([1.0, 2.0]), "single_label_classification", r"dtype torch.float32, expected the class.*labels.long"),
+        (torch.zeros(2, 4), None, r"shape \(2, 4\).*0 or 1 for each label, floating point of shape \(2, 5\).*num_labels=5"),
+        (torch.zeros(2, 5, dtype=torch.long), "multi_label_classification", "dtype torch.int64, expected 0 or 1 for each"),
+        (torch.zeros(2), "regression", r"expected the target values, floating point of shape \(2, 5\)"),
+    ],
+)  # fmt: skip
+def test_unusable_labels(model, pixel_values, labels, problem_type, message):
+    model.config.problem_type = problem_type
+    with pytest.raises(ValueError, match=message):
+        model(pixel_values, labels=labels)
+    assert model.config.problem_type == problem_type, "a refused call leaves the configuration as it was"
+
+
+def test_no_labels_at_all_is_refused(config):
+    config.num_labels = 0
+    with pytest.raises(ValueError, match="`num_labels` of at least 1, got 0.*CrossViTModel"):
+        CrossViTForImageClassification(config)
+
+
+def test_nothing_waits_for_the_device(config):
+    """On the meta device, which has no values, any look at them would fail."""
+    with torch.device("meta"):
+        model = CrossViTForImageClassification(config)
+        labels = torch.zeros(2, dtype=torch.long)
+        outputs = model(torch.zeros(2, 3, 60, 48), labels=labels, interpolate_pos_encoding=True)
+    assert outputs.loss.device.type == "meta"
