@@ -11,7 +11,15 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__in
 
 vision = ["torchvision"]
 training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib"]
-dev = [*training, "timm==1.0.31", "pytest", "ruff==0.17.6", "mypy==2.4.1", "transformers-mlinter==0.1.5", "build"]
+dev = [
+    *training,
+    "timm==1.0.31",
+    "pytest",
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+    "transformers-mlinter==0.1.5",
+    "setuptools>=77",
+]
 
 setup(
     name="transformers-crossvit",
@@ -19,7 +27,7 @@ setup(
     description="CrossViT for Hugging Face Transformers",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     # The folders have the names that explain them in the checkout; installed under these names two of them would collide with
     # modules of the user's own.
     package_dir={

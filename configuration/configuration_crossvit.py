@@ -183,7 +183,7 @@ class CrossViTConfig(PreTrainedConfig):
         return cls(**{**CROSSVIT_VARIANTS[variant], **overrides})
 
     @property
-    def image_size(self) -> int | list[int]:
+    def image_size(self) -> int | list[int] | tuple[int, int]:
         """Size of the model's input in pixels, an int or `[height, width]`: `image_sizes[0]`."""
         return self.image_sizes[0]
 

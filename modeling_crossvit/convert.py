@@ -37,7 +37,7 @@ def _attention(timm: str, ours: str) -> list[WeightRenaming]:
 
 # One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
 # converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
-CHECKPOINT_CONVERSION = [
+CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
     WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
     WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
     WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),

@@ -15,6 +15,9 @@
 
 import io
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib.cbook
 import numpy as np
@@ -26,6 +29,8 @@ from transformers.utils import logging
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 
+
+ROOT = Path(__file__).parents[1]
 
 # Nothing here may ask the Hub, and a run without a network must not wait for it.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -89,3 +94,24 @@ def saved_model(tmp_path, config):
     CrossViTForImageClassification(config).save_pretrained(tmp_path / "model")
     CrossViTImageProcessor.from_image_size(48).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def run_example():
+    """Runs a script of examples/ as a user does, and returns what it printed."""
+
+    def run(script: str, *arguments: str, cwd=None, check=False) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "examples" / script), *arguments]
+        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+        assert not check or result.returncode == 0, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory, run_example):
+    """One run of the quickstart with its defaults: its output folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    result = run_example("quickstart.py", cwd=folder, check=True)
+    return folder / "outputs" / "quickstart", result.stdout

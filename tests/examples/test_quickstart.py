@@ -1,0 +1,86 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+examples/quickstart.py as a user runs it: with its defaults (accuracy, files, picture), twice with the same seed, on a folder of
+photos, and with mistakes.
+
+    pytest tests/examples/test_quickstart.py          about 2 minutes
+"""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from crossvit import CrossViTForImageClassification
+
+
+def test_defaults(quickstart):
+    """97 % on the held-out scans, and everything that is announced is there."""
+    folder, printed = quickstart
+    accuracy = float(re.search(r"test accuracy (0\.\d+) on 450 images", printed)[1])
+    assert accuracy >= 0.97
+    assert json.loads((folder / "test_results.json").read_text())["eval_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    labels = re.findall(r"digits/test/(\d)/\d+\.png: (\d) \(", printed)
+    assert len(labels) == 10 and sum(truth == label for truth, label in labels) >= 8
+    assert CrossViTForImageClassification.from_pretrained(folder / "model").config.id2label == {
+        digit: str(digit) for digit in range(10)
+    }
+    picture = np.asarray(Image.open(folder / "where_it_looked.png").convert("RGB"))
+    assert picture.shape[0] > 500 and picture.shape[1] > 1500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5000, "the attention maps are in colour"
+
+
+def test_same_seed_same_weights(run_example, tmp_path):
+    weights = []
+    for name in ("first", "second"):
+        run_example("quickstart.py", "--epochs", "1", "--output-dir", str(tmp_path / name), check=True)
+        weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
+    assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_folder_of_photos(run_example, tmp_path, photos):
+    """Classes that are photos of a temple and of a flower, in every mode, without a test folder."""
+    for name in ("landscape", "grey", "CMYK", "small", "odd", "panorama"):
+        path = tmp_path / "photos" / "temple" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photos[name].save(path)
+    for name in ("square", "palette", "EXIF-rotated"):
+        for angle in (0, 10):
+            path = tmp_path / "photos" / "flower" / f"{name}{angle}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photos[name].rotate(angle).save(path)
+    arguments = ("--epochs", "1", "--batch-size", "2", "--output-dir", str(tmp_path / "out"))
+    result = run_example("quickstart.py", "--train-dir", str(tmp_path / "photos"), *arguments, check=True)
+    assert re.search(r"test accuracy [01]\.\d+ on 3 images", result.stdout)
+    result = run_example("quickstart.py", "--dataset", str(tmp_path / "photos"), *arguments, check=True)
+    assert "on 3 images" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epoks", "3"), "unrecognized arguments: --epoks 3"),
+        (("--train-dir", "absent"), "--train-dir absent is not a folder. Expected absent/CLASS/IMAGE.jpg"),
+        (("--train-dir", "a", "--dataset", "b"), "give one of them"),
+    ],
+)
+def test_mistakes(run_example, arguments, message):
+    result = run_example("quickstart.py", *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
