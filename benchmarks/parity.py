@@ -31,7 +31,7 @@ import transformers
 from tqdm import tqdm
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.convert import to_timm_state_dict
+from crossvit.checkpoints import to_timm_state_dict
 
 
 # Largest allowed differences, relative to the largest value of the tensor.

@@ -13,13 +13,17 @@
 # limitations under the License.
 """CrossViT model configuration and the table of published variants."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
+
+from ..saving_crossvit import save_code
 
 
 # Table 1 of the paper, under timm's names (which give the real input size: 240 and 408, where the paper says 224 and 384).
@@ -55,6 +59,13 @@ CROSSVIT_VARIANTS: dict[str, dict[str, Any]] = {
 CONVOLUTIONAL_STEMS = {
     12: ((7, 4, 3), (3, 3, 0), (3, 1, 1)),
     16: ((7, 4, 3), (3, 2, 1), (3, 2, 1)),
+}
+
+# What loads a saved model where this package is not installed.
+_AUTO_MAP = {
+    "AutoConfig": "configuration_crossvit.CrossViTConfig",
+    "AutoModel": "modeling_crossvit.CrossViTModel",
+    "AutoModelForImageClassification": "modeling_crossvit.CrossViTForImageClassification",
 }
 
 _PER_BRANCH = ("image_sizes", "patch_sizes", "hidden_sizes", "depths", "num_attention_heads", "mlp_ratios")
@@ -182,6 +193,14 @@ class CrossViTConfig(PreTrainedConfig):
             )
         return cls(**{**CROSSVIT_VARIANTS[variant], **overrides})
 
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+        """As in transformers, with the source code of the model beside it (`trust_remote_code`)."""
+        if not os.path.isfile(save_directory):  # which transformers refuses
+            self.auto_map = save_code(save_directory, _AUTO_MAP, registered=getattr(self, "auto_map", None))
+        super().save_pretrained(save_directory)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+
     @property
     def image_size(self) -> int | list[int] | tuple[int, int]:
         """Size of the model's input in pixels, an int or `[height, width]`: `image_sizes[0]`."""
@@ -204,6 +223,11 @@ class CrossViTConfig(PreTrainedConfig):
     def branch_image_size(self, branch: int) -> tuple[int, int]:
         """Height and width in pixels at which branch `branch` sees an image of the configured size."""
         return _height_and_width(self.image_sizes[branch])
+
+    def branch_grid_size(self, branch: int) -> tuple[int, int]:
+        """Rows and columns of patches in branch `branch` for an image of the configured size."""
+        height, width = self.branch_image_size(branch)
+        return height // self.patch_sizes[branch], width // self.patch_sizes[branch]
 
     def validate_architecture(self):
         """Part of `@strict`-powered validation. Refuses what cannot be built, and says how to mend it."""

@@ -14,6 +14,8 @@
 """PIL image processor class for CrossViT, and what both processors share."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -22,8 +24,18 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring, logging
 
+from ..saving_crossvit import save_code
+
 
 logger = logging.get_logger(__name__)
+
+# What loads a saved processor where this package is not installed.
+_AUTO_MAP = {
+    "AutoImageProcessor": {
+        "torchvision": "image_processing_crossvit.CrossViTImageProcessor",
+        "pil": "image_processing_pil_crossvit.CrossViTImageProcessorPil",
+    }
+}
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
@@ -59,6 +71,15 @@ class CrossViTImageProcessorMixin:
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         super().__init__(**kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """As in transformers, with the source code of both processors beside it (`trust_remote_code`)."""
+        files = super().save_pretrained(save_directory)
+        self.auto_map = save_code(save_directory, _AUTO_MAP)
+        self.to_json_file(files[0])
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return files
 
     @classmethod
     def from_image_size(cls, image_size: int | list[int] | tuple[int, int], crop_ratio: float = 0.875, **kwargs):

@@ -20,8 +20,8 @@ Importing this package registers it: afterwards `AutoModel`, `AutoModelForImageC
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+from .checkpoints import convert_checkpoint
 from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from .convert import convert_checkpoint
 from .image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
 from .modeling_crossvit import CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
 

@@ -11,256 +11,307 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints of timm and of the authors' release (IBM/CrossViT), in both directions."""
+"""
+Published CrossViT weights as a transformers model, and back:
+
+    python -m crossvit.convert --source crossvit_15_dagger_240 --output models/crossvit_15_dagger_240
+    python -m crossvit.convert --source crossvit_15_224.pth --output models/crossvit_15_240 --push-to-hub me/crossvit_15_240
+    python -m crossvit.convert --all --output models
+    python -m crossvit.convert --source models/crossvit_15_240 --to-timm --output timm_models/crossvit_15_240
+
+A source is a model on the Hub (`timm/crossvit_15_dagger_240.in1k`), timm's name of one, or a file: `.safetensors`, or the `.pth` of
+the authors' release, whole training checkpoints included. The folder then holds the weights, the configuration with the names of
+the classes, the image processor, a model card and the code. With timm and scikit-learn installed the result is compared with the
+original on a photo before it is published.
+"""
 
 import argparse
+import contextlib
+import difflib
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import httpx
 import torch
+from huggingface_hub import constants, create_repo, get_session, hf_hub_download, upload_folder
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming, revert_weight_conversion
+from safetensors.torch import save_file
+from tqdm import tqdm
+from transformers.utils import is_sklearn_available, is_timm_available, is_torchvision_available
 
+from .checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
 from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
+from .image_processing import CrossViTImageProcessorPil
 from .modeling_crossvit import CrossViTForImageClassification
+from .saving_crossvit import complete_model_card
 
 
-def _attention(timm: str, ours: str) -> list[WeightRenaming]:
-    """The four projections of a cross-attention, behind a prefix with one captured index."""
-    projections = {"wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "proj": "o_proj"}
-    return [WeightRenaming(rf"{timm}\.{source}\.", rf"{ours}\.{target}\.") for source, target in projections.items()]
+# Top-1 accuracy on ImageNet-1k: of the paper (Tables 1, 3 and 4), and of timm's copy of the weights (its results-imagenet.csv).
+PUBLISHED_ACCURACIES = {
+    "crossvit_tiny_240": (73.4, 73.352),
+    "crossvit_small_240": (81.0, 81.036),
+    "crossvit_base_240": (82.2, 82.212),
+    "crossvit_9_240": (73.9, 73.994),
+    "crossvit_15_240": (81.5, 81.522),
+    "crossvit_18_240": (82.5, 82.390),
+    "crossvit_9_dagger_240": (77.1, 76.990),
+    "crossvit_15_dagger_240": (82.3, 82.302),
+    "crossvit_18_dagger_240": (82.8, 82.494),
+    "crossvit_15_dagger_408": (83.5, 83.842),
+    "crossvit_18_dagger_408": (83.9, 84.198),
+}
+
+# Largest difference of a logit to the original's, relative to the largest logit (or 1): a float32 model gives a tenth of it.
+TOLERANCE = 1e-4
 
 
-# One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
-# converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
-CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
-    WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
-    WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.2\.", r"embeddings\.\1\.patch_embeddings\.conv2\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.4\.", r"embeddings\.\1\.patch_embeddings\.conv3\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.", r"embeddings\.\1\.patch_embeddings\.projection\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.0\.", r"fusions\.\1\.output_projection\.layernorm\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.2\.", r"fusions\.\1\.output_projection\.dense\."),
-    WeightRenaming(r"projs\.(\d+)\.0\.", r"fusions\.\1\.input_projection\.layernorm\."),
-    WeightRenaming(r"projs\.(\d+)\.2\.", r"fusions\.\1\.input_projection\.dense\."),
-    WeightRenaming(r"fusion\.(\d+)\.norm1\.", r"fusions\.\1\.layernorm\."),
-    *_attention(r"fusion\.(\d+)\.attn", r"fusions\.\1\.cross_attention"),
-    WeightRenaming(r"fusion\.(\d+)\.refinements\.", r"fusions\.\1\.refinements\."),
-    WeightRenaming(r"refinements\.(\d+)\.norm1\.", r"refinements\.\1\.layernorm\."),
-    *_attention(r"refinements\.(\d+)\.attn", r"refinements\.\1\.cls_attention"),
-    WeightRenaming(r"(\d+)\.blocks\.", r"\1\.layers\."),
-    WeightRenaming(r"blocks\.", r"stages\."),
-    WeightRenaming(r"\.norm1\.", r"\.layernorm_before\."),
-    WeightRenaming(r"\.norm2\.", r"\.layernorm_after\."),
-    WeightRenaming(r"\.attn\.proj\.", r"\.attention\.o_proj\."),
-    WeightRenaming(r"norm\.(\d+)\.", r"layernorms\.\1\."),
-    WeightRenaming(r"head\.(\d+)\.", r"classifier\.heads\.\1\."),
-    WeightConverter(
-        source_patterns=r"\.attn\.qkv\.",
-        target_patterns=[r"\.attention\.q_proj\.", r"\.attention\.k_proj\.", r"\.attention\.v_proj\."],
-        operations=[Chunk(dim=0)],
-    ),
-]
-
-# With this, `from_pretrained` reads a folder whose weights have timm's keys.
-register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
-
-
-def _timm_key(key: str) -> str:
-    """One spelling for the keys of timm, of IBM's release and of models wrapped by DistributedDataParallel."""
-    key = key.removeprefix("module.")
-    key = re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", key)  # IBM: a ParameterList
-    # With `depth[k][-1]` of 1 or more the fusion is a list of layers; its first is the one that every model has.
-    key = re.sub(r"(\.fusion\.\d+)\.0\.", r"\1.", key)
-    return re.sub(r"(\.fusion\.\d+)\.(\d+)\.", lambda match: f"{match[1]}.refinements.{int(match[2]) - 1}.", key)
-
-
-def _read(source: Mapping | nn.Module | str | os.PathLike) -> dict[str, torch.Tensor]:
-    if isinstance(source, nn.Module):
-        source = source.state_dict()
-    elif isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"No checkpoint at {path!r}: expected a .safetensors or .pth file.")
-        try:
-            if path.endswith(".safetensors"):
-                source = load_file(path)
-            else:
-                # Training checkpoints carry their arguments as a Namespace, which is plain data.
-                with torch.serialization.safe_globals([argparse.Namespace]):
-                    source = torch.load(path, map_location="cpu", weights_only=True)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path!r} is not a whole safetensors file ({error}). Download or copy it again."
-            ) from error
-        except Exception as error:
-            raise ValueError(
-                f"{path!r} cannot be read as a PyTorch checkpoint with `weights_only=True`, which loads tensors and plain "
-                f"containers and never runs code from the file: {error}"
-            ) from error
-    if isinstance(source, Mapping):
-        for name in ("model", "state_dict"):  # a whole training checkpoint
-            if isinstance(source.get(name), Mapping):
-                source = source[name]
-                break
-    if not isinstance(source, Mapping) or not all(isinstance(value, torch.Tensor) for value in source.values()):
-        raise ValueError(
-            f"Expected a state dict (names and tensors), a module, or the path of a .safetensors or .pth file with one, got "
-            f"{type(source).__name__}."
-        )
-    return {_timm_key(key): tensor for key, tensor in source.items()}
-
-
-def _architecture(state_dict: dict[str, torch.Tensor]) -> dict | None:
-    """What tells the variants apart, from the shapes; `None` if this is no CrossViT with two branches."""
-    try:
-        return {
-            "hidden_sizes": [state_dict[f"cls_token_{branch}"].shape[-1] for branch in (0, 1)],
-            "depths": [len([key for key in state_dict if re.match(rf"blocks\.0\.blocks\.{branch}\.\d+\.norm1\.weight", key)])
-                       for branch in (0, 1)],
-            "intermediate_sizes": [state_dict[f"blocks.0.blocks.{branch}.0.mlp.fc1.weight"].shape[0] for branch in (0, 1)],
-            "positions": [state_dict[f"pos_embed_{branch}"].shape[1] for branch in (0, 1)],
-            "use_convolutional_stem": "patch_embed.0.proj.4.weight" in state_dict,
-        }  # fmt: skip
-    except KeyError:
-        return None
-
-
-def _architecture_of_variant(variant: str) -> dict:
-    config = CrossViTConfig.from_variant(variant)
-    return {
-        "hidden_sizes": config.hidden_sizes,
-        "depths": config.depths,
-        "intermediate_sizes": [int(width * ratio) for width, ratio in zip(config.hidden_sizes, config.mlp_ratios)],
-        "positions": [1 + (size // patch) ** 2 for size, patch in zip(config.image_sizes, config.patch_sizes)],
-        "use_convolutional_stem": config.use_convolutional_stem,
-    }
-
-
-def _find_variant(state_dict: dict[str, torch.Tensor]) -> str:
-    architecture = _architecture(state_dict)
-    if architecture is None:
-        keys = list(state_dict)
-        raise ValueError(
-            "This is not a CrossViT checkpoint of timm or IBM: it has no `cls_token_0`, `cls_token_1` and "
-            f"`blocks.0.blocks.*` among its {len(keys)} tensors, which begin with {', '.join(keys[:5])}."
-        )
-    for variant in CROSSVIT_VARIANTS:
-        if _architecture_of_variant(variant) == architecture:
-            return variant
+def _repository(source: str) -> str:
+    """The Hub id of a source that is no file."""
+    name = source.removeprefix("timm/").removesuffix(".in1k")
+    if name in CROSSVIT_VARIANTS:
+        return f"timm/{name}.in1k"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("timm/"):
+        return source
+    close = difflib.get_close_matches(name, CROSSVIT_VARIANTS, n=1)
     raise ValueError(
-        f"No published variant has the shapes of this checkpoint: {architecture}. Pass `variant=` (one of "
-        f"{', '.join(CROSSVIT_VARIANTS)}) or `config=CrossViTConfig(...)` with its architecture."
+        f"--source {source} is neither a file nor a known model.{f' Did you mean {close[0]}?' if close else ''} Expected a .pth or "
+        f".safetensors file, a Hub id with a slash, or one of {', '.join(CROSSVIT_VARIANTS)}."
     )
 
 
-def to_timm_state_dict(
-    model: CrossViTForImageClassification, state_dict: Mapping[str, torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
-    """
-    What `convert_checkpoint` reads, in the other direction.
-
-    Args:
-        model: The model that the tensors belong to.
-        state_dict: Tensors under the names of `model`'s parameters, such as its gradients. By default its weights.
-
-    Returns:
-        The same tensors under timm's names, query, key and value of the self-attention joined.
-    """
-    # The table is reversed whatever the model was loaded from.
-    model_conversions = model.__dict__.pop("_weight_conversions", None)
+def _download(repository: str) -> str:
     try:
-        state_dict = revert_weight_conversion(model, dict(model.state_dict() if state_dict is None else state_dict))
-    finally:
-        if model_conversions is not None:
-            model._weight_conversions = model_conversions
-    state_dict = {key.removeprefix("crossvit."): tensor for key, tensor in state_dict.items()}
-    # timm keeps the fusion as a list where it has more than one layer.
-    if model.config.num_fusion_layers > 1:
-        state_dict = {
-            re.sub(r"(\.fusion\.\d+)\.(?!refinements)", r"\1.0.", key): value for key, value in state_dict.items()
-        }
-        state_dict = {
-            re.sub(
-                r"(\.fusion\.\d+)\.refinements\.(\d+)\.", lambda match: f"{match[1]}.{int(match[2]) + 1}.", key
-            ): value
-            for key, value in state_dict.items()
-        }
-    return state_dict
-
-
-def _check_fit(state_dict: dict[str, torch.Tensor], config: CrossViTConfig):
-    """Compares names and shapes with what the configuration needs, and lists all that differ."""
-    with torch.device("meta"):
-        model = CrossViTForImageClassification(config)
-    expected = {_timm_key(key): tensor.shape for key, tensor in to_timm_state_dict(model).items()}
-    found = {key: tensor.shape for key, tensor in state_dict.items()}
-    problems = (
-        [f"{key}: missing, expected shape {tuple(shape)}" for key, shape in expected.items() if key not in found]
-        + [
-            f"{key}: not part of the model, shape {tuple(shape)}"
-            for key, shape in found.items()
-            if key not in expected
-        ]
-        + [
-            f"{key}: shape {tuple(found[key])}, expected {tuple(shape)}"
-            for key, shape in expected.items()
-            if key in found and found[key] != shape
-        ]
-    )
-    if problems:
+        # Once: without a network the download itself tries for half a minute before it says so.
+        get_session().head(constants.ENDPOINT, timeout=10)
+        reachable = True
+    except (httpx.HTTPError, OfflineModeIsEnabled):
+        reachable = False
+    try:
+        return hf_hub_download(repository, "model.safetensors", local_files_only=not reachable)
+    except LocalEntryNotFoundError as error:
         raise ValueError(
-            f"The checkpoint does not fit the configuration; {len(problems)} of its tensors differ:\n  "
-            + "\n  ".join(problems)
-            + "\nPass the `variant=` or `config=` of this checkpoint; without them the variant is found from the shapes."
+            f"Cannot reach the Hub ({constants.ENDPOINT}) to download {repository}, which is not in the cache. Check the network, or "
+            "download model.safetensors elsewhere and give its path to --source."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ValueError(
+            f"The Hub has no {repository} with a model.safetensors that you may read. Check the name; for a private model log in "
+            f"(`hf auth login`). The Hub says: {error.server_message or str(error).splitlines()[0]}"
+        ) from error
+
+
+def _locate(source: str) -> tuple[str, str | None]:
+    """The file of a source, and the Hub id that it comes from."""
+    if os.path.isfile(source):
+        return source, None
+    if source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
+        raise FileNotFoundError(f"--source {source} is no file. Expected a .pth or .safetensors file.")
+    repository = _repository(source)
+    return _download(repository), repository
+
+
+@contextlib.contextmanager
+def _replace_folder(output: Path) -> Iterator[Path]:
+    """A folder to write in. It takes the place of `output` when all is written, and vanishes when something fails."""
+    ancestor = next(folder for folder in output.absolute().parents if folder.is_dir())  # on the same disk
+    with tempfile.TemporaryDirectory(dir=ancestor, prefix=f".{output.name}-") as temporary:
+        folder, previous = Path(temporary) / "new", Path(temporary) / "previous"
+        folder.mkdir()
+        yield folder
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists():
+            os.replace(output, previous)
+        try:
+            os.replace(folder, output)
+        except OSError:
+            if previous.exists():
+                os.replace(previous, output)
+            raise
+
+
+def _check_output(output: Path, overwrite: bool):
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file. Give a folder.")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    patterns = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md", ".cache")
+    foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
+    if foreign:
+        raise ValueError(
+            f"--output {output} holds {', '.join(sorted(foreign)[:3])}, which no saved model has. Give a new or empty folder."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"--output {output} already holds a model. Give another folder, or --overwrite to replace it."
         )
 
 
-def convert_checkpoint(
-    source: Mapping | nn.Module | str | os.PathLike,
-    variant: str | None = None,
-    config: CrossViTConfig | None = None,
-) -> CrossViTForImageClassification:
+def _imagenet_labels() -> dict[int, str]:
+    if not is_torchvision_available():
+        raise ValueError(
+            "The names of the ImageNet classes come from torchvision, which is missing: pip install torchvision"
+        )
+    from torchvision.models import ResNet18_Weights
+
+    return dict(enumerate(ResNet18_Weights.IMAGENET1K_V1.meta["categories"]))
+
+
+def _image_processor(variant: str) -> CrossViTImageProcessorPil:
+    image_size = CROSSVIT_VARIANTS[variant]["image_sizes"][0]
+    return CrossViTImageProcessorPil.from_image_size(image_size, crop_ratio=1.0 if image_size == 408 else 0.875)
+
+
+@torch.no_grad()
+def largest_difference(
+    model: CrossViTForImageClassification, variant: str, state_dict: dict[str, torch.Tensor]
+) -> float:
     """
-    A transformers model from a checkpoint of timm or of the authors' release.
-
-    Args:
-        source: A state dict, a module (as `timm.create_model` returns), or the path of a `.safetensors` or `.pth` file; the
-            latter may be a whole training checkpoint, and is read with `weights_only=True`.
-        variant: Name of a published variant (`CROSSVIT_VARIANTS`). By default it is found from the shapes.
-        config: The configuration of a model that is none of these: own depths, widths, image sizes or more branches.
-
-    Returns:
-        The model in evaluation mode, with the dtype of the checkpoint.
-
-    Raises:
-        FileNotFoundError: If there is no file at the path.
-        ValueError: If the file cannot be read, no variant has these shapes, or a tensor does not fit; all that differ are
-            listed and nothing is dropped silently.
+    How far the logits of `model` are from those of timm's model with `state_dict`, relative to the largest of them (at least 1), on
+    a photo that each side reads with its own transform.
     """
-    if variant is not None and config is not None:
-        raise ValueError(f"Pass either `variant` or `config`, got both: {variant!r} and a {type(config).__name__}.")
-    state_dict = _read(source)
-    if config is None:
-        variant = variant or _find_variant(state_dict)
-        overrides = {}
-        if "head.0.weight" in state_dict:
-            overrides["num_labels"] = state_dict["head.0.weight"].shape[0]
-        for first_convolution in ("patch_embed.0.proj.weight", "patch_embed.0.proj.0.weight"):
-            if first_convolution in state_dict:
-                overrides["num_channels"] = state_dict[first_convolution].shape[1]
-        config = CrossViTConfig.from_variant(variant, **overrides)
-    _check_fit(state_dict, config)
-    model = CrossViTForImageClassification.from_pretrained(None, config=config, state_dict=state_dict)
-    # The loader keeps the tensors that it is given: without a copy, training one model would change the other.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-    return model
+    import timm
+    from sklearn.datasets import load_sample_image
+
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    reference = timm.create_model(variant, num_classes=model.config.num_labels).eval()
+    reference.load_state_dict(state_dict)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(reference))
+    expected = reference(transform(photo)[None])
+    logits = model.eval().float()(**_image_processor(variant)(photo, return_tensors="pt")).logits
+    return ((logits - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
 
 
-__all__ = ["CHECKPOINT_CONVERSION", "convert_checkpoint", "to_timm_state_dict"]
+def _compare(model: CrossViTForImageClassification, variant: str, state_dict: dict[str, torch.Tensor]) -> str:
+    """A line for the user; an error if the numbers differ."""
+    if not is_timm_available() or not is_sklearn_available():
+        return 'not compared with timm, which takes: pip install "transformers-crossvit[convert]"'
+    if model.config.num_channels != 3:
+        return f"not compared with timm on a photo, which does not have {model.config.num_channels} channels"
+    difference = largest_difference(model, variant, state_dict)
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"The converted model differs from timm's by {difference:.1e} of the largest logit on a photo, expected at most "
+            f"{TOLERANCE:.0e}. Nothing was written or published. Please report it, with the source."
+        )
+    return f"largest difference to timm on a photo: {difference:.1e} of the largest logit"
+
+
+def _card_text(variant: str, repository: str | None, comparison: str) -> str:
+    paper, timm = PUBLISHED_ACCURACIES[variant]
+    origin = f"[{repository}](https://huggingface.co/{repository})" if repository else "a local checkpoint"
+    return f"""
+Converted from {origin}; {comparison}.
+
+## Accuracy
+
+Published for this architecture (`{variant}`), top-1 on ImageNet-1k: {paper} % in the paper, {timm} % for timm's copy of the weights.
+They are quoted, not measured again here.
+
+## Citation
+
+```bibtex
+@inproceedings{{chen2021crossvit,
+  title={{{{CrossViT: Cross-Attention Multi-Scale Vision Transformer for Image Classification}}}},
+  author={{Chun-Fu (Richard) Chen and Quanfu Fan and Rameswar Panda}},
+  booktitle={{International Conference on Computer Vision (ICCV)}},
+  year={{2021}}
+}}
+```
+"""
+
+
+def convert(source: str, output: Path, variant: str | None = None, push_to_hub: str | None = None) -> str:
+    """Writes the model of one source to `output`, and publishes it if asked; returns how it compares with timm's."""
+    if variant is not None:
+        CrossViTConfig.from_variant(variant)  # an unknown name shows before the download
+    file, repository = _locate(source)
+    state_dict = read_checkpoint(file)
+    variant = variant or find_variant(state_dict)
+    model = convert_checkpoint(state_dict, variant)
+    if model.config.num_labels == 1000:
+        model.config.id2label = _imagenet_labels()
+        model.config.label2id = {label: index for index, label in model.config.id2label.items()}
+
+    with _replace_folder(output) as folder:
+        model.save_pretrained(folder)
+        _image_processor(variant).save_pretrained(folder)
+        # From the folder, so that what users will load is what is compared.
+        comparison = _compare(CrossViTForImageClassification.from_pretrained(folder), variant, state_dict)
+        published: dict[str, Any] = {}
+        if repository == f"timm/{variant}.in1k":
+            accuracy = round(PUBLISHED_ACCURACIES[variant][1] / 100, 5)
+            published = {"license": "apache-2.0", "dataset": "ILSVRC/imagenet-1k", "metrics": {"accuracy": accuracy}}
+        text = _card_text(variant, repository, comparison)
+        card = complete_model_card(None, model, push_to_hub or str(output), text=text, **published)
+        if repository:
+            card.data["base_model"] = repository
+        card.save(folder / "README.md")
+    if push_to_hub:
+        repo_id = create_repo(push_to_hub, exist_ok=True).repo_id
+        upload_folder(repo_id=repo_id, folder_path=output, commit_message=f"Upload {variant}")
+    return f"{variant}: {comparison}"
+
+
+def convert_to_timm(source: str, output: Path) -> str:
+    """Writes a saved CrossViT as `model.safetensors` under timm's names; returns how it compares with timm's model."""
+    model = CrossViTForImageClassification.from_pretrained(source)
+    state_dict = to_timm_state_dict(model)
+    variant = find_variant(state_dict)
+    comparison = _compare(model, variant, state_dict)
+    with _replace_folder(output) as folder:
+        save_file({key: tensor.contiguous() for key, tensor in state_dict.items()}, folder / "model.safetensors")
+    return (
+        f'timm.create_model("{variant}", num_classes={model.config.num_labels}, checkpoint_path="{output}/model.safetensors"): '
+        f"{comparison}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crossvit.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--source", help="Hub id, timm's name of a model, or a file; with --to-timm a saved CrossViT")
+    source.add_argument("--all", action="store_true", help="all 11 published models, each in a folder of --output")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write, made if it does not exist")
+    parser.add_argument("--variant", help="name of the architecture; by default it is found from the shapes")
+    parser.add_argument("--to-timm", action="store_true", help="the other direction: weights under timm's names")
+    parser.add_argument(
+        "--push-to-hub", metavar="REPO", help="publish as REPO (user/name); with --all as REPO/variant"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that --output holds")
+    return parser
+
+
+def main(argv: list[str] | None = None):
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.to_timm and (arguments.all or arguments.variant or arguments.push_to_hub):
+        parser.error("--to-timm goes with --source, --output and --overwrite only")
+    if arguments.all and arguments.variant:
+        parser.error("--all converts every variant: leave --variant out")
+    try:
+        if not arguments.all:
+            _check_output(arguments.output, arguments.overwrite)
+            if arguments.to_timm:
+                print(convert_to_timm(arguments.source, arguments.output))
+            else:
+                print(convert(arguments.source, arguments.output, arguments.variant, arguments.push_to_hub))
+        else:
+            for variant in CROSSVIT_VARIANTS:
+                _check_output(arguments.output / variant, arguments.overwrite)
+            for variant in tqdm(CROSSVIT_VARIANTS, desc="models"):
+                repo_id = f"{arguments.push_to_hub}/{variant}" if arguments.push_to_hub else None
+                tqdm.write(convert(variant, arguments.output / variant, push_to_hub=repo_id))
+    except (ValueError, OSError, SafetensorError, HfHubHTTPError, httpx.HTTPError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -36,21 +36,31 @@ Shape letters in the comments below:
     T tokens, 1 + N: the CLS token comes first      C width of a branch      h heads      d width of a head, C / h
 """
 
+import copy
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard, create_repo, upload_folder
+from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
+from .saving_crossvit import complete_model_card
+
+
+logger = logging.get_logger(__name__)
 
 
 @auto_docstring(
@@ -157,10 +167,9 @@ class CrossViTEmbeddings(nn.Module):
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
-        self.input_size = config.branch_image_size(0)
-        self.image_size = config.branch_image_size(branch)
+        self.branch = branch
         self.patch_size = config.patch_sizes[branch]
-        self.grid_size = tuple(size // self.patch_size for size in self.image_size)
+        self._set_sizes(config)
         hidden_size = config.hidden_sizes[branch]
 
         # CODEPATH: the dagger models (crossvit_*_dagger_*) have the convolutional stem, all others the linear one.
@@ -171,6 +180,18 @@ class CrossViTEmbeddings(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def _set_sizes(self, config: CrossViTConfig):
+        self.input_size = config.branch_image_size(0)
+        self.image_size = config.branch_image_size(self.branch)
+        self.grid_size = config.branch_grid_size(self.branch)
+
+    @torch.no_grad()
+    def resize_position_embeddings(self, config: CrossViTConfig):
+        """Takes the image sizes of `config`, for good."""
+        positions = self.interpolate_pos_encoding(*config.branch_grid_size(self.branch))
+        self.position_embeddings = nn.Parameter(positions, self.position_embeddings.requires_grad)
+        self._set_sizes(config)
 
     def scaled_grid_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches for an image of any size: the ratio of the configured sizes, rounded half up."""
@@ -486,12 +507,129 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
             init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
 
-    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
+        """
+        As in transformers, and the checkpoint may have been saved for other image sizes: with `image_sizes=[408, 384]`, or a
+        `config` that has them, its position embeddings are resized (see [`CrossViTPreTrainedModel.resize_position_embeddings`]).
+        """
+        image_sizes = kwargs.pop("image_sizes", None)
+        if isinstance(config, (str, os.PathLike)):
+            config = cls.config_class.from_pretrained(config)
+        if config is not None and pretrained_model_name_or_path is not None:
+            try:
+                checkpoint_config, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
+            except OSError:  # weights alone: nothing to compare with
+                checkpoint_config = {}
+            image_sizes = image_sizes or config.image_sizes
+            config = copy.deepcopy(config)
+            config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        if image_sizes is not None:
+            model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info=True`
+            model.resize_position_embeddings(image_sizes)
+        return loaded
+
+    def get_position_embeddings(self) -> tuple[nn.Parameter, ...]:
+        """Those of every branch, each of shape (1, 1 + num_patches, hidden_size), the CLS token's first."""
+        return tuple(embeddings.position_embeddings for embeddings in self.base_model.embeddings)
+
+    def resize_position_embeddings(self, image_sizes: list[int | list[int]]):
+        """
+        Makes this a model for images of another size, as for fine-tuning at a higher resolution in the paper: bicubic
+        interpolation of each branch's position embeddings, the CLS token's excepted. The configuration is changed accordingly.
+
+        Args:
+            image_sizes: A size per branch in pixels, an int or `[height, width]`, each a multiple of the branch's patch size, as
+                `config.image_sizes`: `[408, 384]` for the 384 models of the paper.
+
+        Raises:
+            StrictDataclassClassValidationError: If a size does not fit the patches.
+            ValueError: If the embeddings have been offloaded to disk.
+        """
+        config = copy.deepcopy(self.config)
+        config.image_sizes = list(image_sizes)
+        config.validate()
+        # CODEPATH: every published checkpoint is loaded with the sizes it was trained with unless the user gives others.
+        if config.image_sizes == self.config.image_sizes:
+            return
+        if any(positions.is_meta for positions in self.get_position_embeddings()):
+            raise ValueError(
+                "The position embeddings cannot be resized, because they have been offloaded to disk. Load the model with a "
+                "`device_map` that keeps `embeddings` on a device."
+            )
+        logger.warning(
+            f"Position embeddings resized by bicubic interpolation: image sizes {self.config.image_sizes} in the checkpoint, "
+            f"{config.image_sizes} now."
+        )
+        for embeddings in self.base_model.embeddings:
+            embeddings.resize_position_embeddings(config)
+        self.config.image_sizes = config.image_sizes
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        push_to_hub: bool = False,
+        max_shard_size: int | str = "50GB",
+        save_original_format: bool = False,
+        **kwargs,
+    ):
         """
         As in transformers, but under this model's own names, also where it was loaded from timm's (transformers' default would
-        write those back). `save_original_format=True` restores that default.
+        write those back). `save_original_format=True` restores that default. With `push_to_hub=True` the other arguments are those
+        of [`CrossViTPreTrainedModel.push_to_hub`], and `repo_id`.
         """
-        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+        hub_arguments = ("repo_id", "license", "dataset", "metrics", "tags", "commit_message", "commit_description")
+        hub_arguments += ("private", "token", "revision", "create_pr")
+        hub_kwargs = {name: kwargs.pop(name) for name in hub_arguments if name in kwargs}
+        super().save_pretrained(
+            save_directory,
+            is_main_process=is_main_process,
+            state_dict=state_dict,
+            max_shard_size=max_shard_size,
+            save_original_format=save_original_format,
+            **kwargs,
+        )
+        if push_to_hub and is_main_process:
+            return self._upload(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub_kwargs})
+
+    def _upload(
+        self, folder: Path, repo_id, license=None, dataset=None, metrics=None, tags=(), private=None, **kwargs
+    ):
+        token = kwargs.get("token")
+        repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        try:
+            card = ModelCard.load(repo_id, token=token)
+        except EntryNotFoundError:
+            card = None
+        card = complete_model_card(card, self, repo_id, license=license, dataset=dataset, metrics=metrics)
+        card.data.tags += [tag for tag in [*(self.model_tags or []), *tags] if tag not in card.data.tags]
+        card.save(folder / "README.md")
+        # The folder may hold more than the model, for example the checkpoints of a training run.
+        saved = ["*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md"]
+        allow_patterns = [path.name for pattern in saved for path in folder.glob(pattern)]
+        kwargs = {"commit_message": "Upload model", **kwargs}
+        return upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=allow_patterns, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs):
+        """
+        As in transformers, in one commit with a model card that says what the model is and how to use it. A card that the
+        repository has already keeps its text.
+
+        Args:
+            repo_id (`str`): Name of the repository, `"user/name"`; it is made if it does not exist.
+            license (`str`, *optional*): Licence of the weights, as the Hub writes it: `"apache-2.0"`.
+            dataset (`str`, *optional*): Hub id of the data that `metrics` were measured on.
+            metrics (`dict[str, float]`, *optional*): Results for the card, such as `{"accuracy": 0.98}`.
+            tags (`list[str]`, *optional*): Tags to add to the card.
+            commit_message, commit_description, private, token, revision, create_pr: As in transformers.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return self.save_pretrained(
+                folder, push_to_hub=True, repo_id=repo_id, max_shard_size=max_shard_size, **kwargs
+            )
 
     def get_input_embeddings(self) -> nn.Module:
         """Patch embeddings of the small branch; those of branch `b` are `embeddings[b].patch_embeddings`."""

@@ -15,7 +15,7 @@
 convert_checkpoint and back, against timm's models: every architecture bit for bit, own architectures with other depths, widths,
 fusion layers and branches, all kinds of source, and refusals that list what does not fit.
 
-    pytest tests/modeling_crossvit/test_convert.py
+    pytest tests/modeling_crossvit/test_checkpoints.py
 """
 
 import argparse
@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from timm.models.crossvit import CrossVit
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.convert import to_timm_state_dict
+from crossvit.checkpoints import to_timm_state_dict
 
 
 TIMM_SMALL = {

@@ -1,0 +1,620 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A server on this computer that speaks the part of the Hub's HTTP protocol that `huggingface_hub` needs for models.
+
+The client itself is not changed: it runs in a process whose environment has `HF_ENDPOINT=<HubServer.url>` and
+`HF_HUB_DISABLE_XET=1`. Repositories are in memory and have real commits. Left out are pull requests, `.gitignore` rules,
+pages of listings, and multipart uploads, which the Hub asks for above 5 GB only.
+
+    with HubServer(users={"hf_alice": "alice"}) as hub:
+        hub.url                            # http://127.0.0.1:<port>
+        hub.files("alice/model", "main")   # {path: bytes}, with the .gitattributes of the Hub's initial commit
+        hub.cut_next_download(1000)        # and the other faults of `HubServer`
+"""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from urllib.parse import parse_qs, unquote
+
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+# What the Hub stores with LFS, whatever its size, and the size above which it stores everything with LFS.
+LFS_SUFFIXES = (".safetensors", ".bin", ".pth")
+REGULAR_LIMIT = 10 * 2**20
+
+# https://huggingface.co/docs/hub/repositories-licenses
+LICENSES = """
+    afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+    bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+    cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+    cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0
+    cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+    fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl
+    lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
+    ofl-1.1 openmdw-1.0 openmdw-1.1 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+""".split()
+
+# https://huggingface.co/tasks
+TASKS = """
+    any-to-any audio-classification audio-text-to-text audio-to-audio automatic-speech-recognition depth-estimation
+    document-question-answering feature-extraction fill-mask graph-ml image-classification image-feature-extraction
+    image-segmentation image-text-to-image image-text-to-text image-text-to-video image-to-3d image-to-image image-to-text
+    image-to-video keypoint-detection mask-generation object-detection other question-answering reinforcement-learning
+    robotics sentence-similarity summarization table-question-answering tabular-classification tabular-regression
+    text-classification text-generation text-ranking text-to-3d text-to-audio text-to-image text-to-speech text-to-video
+    time-series-forecasting token-classification translation unconditional-image-generation video-classification
+    video-text-to-text video-to-video visual-document-retrieval visual-question-answering voice-activity-detection
+    zero-shot-classification zero-shot-image-classification zero-shot-object-detection
+""".split()
+
+TEXT = re.compile(r"[\s\S]+")
+REPO_ID = re.compile(r"(?:[\w-]+/)?[\w.-]+")
+LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
+STRINGS = {"base_model": REPO_ID, "datasets": REPO_ID, "language": LANGUAGE, "metrics": TEXT, "tags": TEXT}
+# A key that ends in "?" may be left out.
+MODEL_INDEX = [
+    {
+        "name": TEXT,
+        "results": [
+            {
+                "task": {"type": TEXT, "name?": TEXT},
+                "dataset": {"type": REPO_ID, "name": TEXT, "config?": TEXT, "split?": TEXT, "revision?": TEXT},
+                "metrics": [{"type": TEXT, "value": object, "name?": TEXT}],
+            }
+        ],
+    }
+]
+
+
+class CardLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, as the Hub does."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if len({*keys}) < len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "duplicated mapping key", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_card(readme: str) -> dict:
+    """The front matter of a README.md as JSON values; raises `ValueError` if it has one that is not a mapping."""
+    match = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", readme, re.DOTALL)
+    try:
+        card = yaml.load(match[1], CardLoader) if match else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"Invalid YAML: {error}") from error
+    if not isinstance(card, dict):
+        raise ValueError("The YAML metadata must be a mapping")
+    return json.loads(json.dumps(card, default=str, allow_nan=False))
+
+
+def listed(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else value or []
+
+
+def schema_errors(value, schema, where: str) -> Iterator[str]:
+    """Where a value differs from a schema of lists, dicts, patterns of strings, and `object` for any value."""
+    if isinstance(schema, list):
+        if not isinstance(value, list):
+            yield f'"{where}" must be an array'
+            return
+        for index, item in enumerate(value):
+            yield from schema_errors(item, schema[0], f"{where}[{index}]")
+    elif isinstance(schema, dict):
+        if not isinstance(value, dict):
+            yield f'"{where}" must be of type object'
+            return
+        for key, expected in schema.items():
+            name = key.removesuffix("?")
+            if name in value:
+                yield from schema_errors(value[name], expected, f"{where}.{name}")
+            elif name == key:
+                yield f'"{where}.{name}" is required'
+    elif isinstance(schema, re.Pattern):
+        if not isinstance(value, str):
+            yield f'"{where}" must be a string'
+        elif not schema.fullmatch(value):
+            yield f'"{where}" with value "{value}" fails to match the required pattern: /^{schema.pattern}$/'
+
+
+def card_errors(readme: str) -> list[str]:
+    """What the Hub refuses in the front matter of a README.md."""
+    try:
+        card = read_card(readme)
+    except ValueError as error:
+        return [str(error)]
+    errors = [
+        f'"{key}" must be one of [{", ".join(values)}]'
+        for key, values in (("license", LICENSES), ("pipeline_tag", TASKS))
+        if key in card and card[key] not in values
+    ]
+    for key, pattern in STRINGS.items():
+        if key in card:
+            value = [card[key]] if isinstance(card[key], str) else card[key]
+            errors += schema_errors(value, [pattern], key)
+    if "model-index" in card:
+        errors += schema_errors(card["model-index"], MODEL_INDEX, "model-index")
+    return errors
+
+
+def git_oid(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@dataclass
+class Blob:
+    data: bytes
+    lfs: bool = False
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def pointer(self) -> bytes:
+        """What git stores in the place of an LFS file."""
+        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
+        return text.encode()
+
+    @cached_property
+    def oid(self) -> str:
+        return git_oid(self.pointer if self.lfs else self.data)
+
+    @property
+    def etag(self) -> str:
+        return self.sha256 if self.lfs else self.oid
+
+    def info(self, path: str) -> dict:
+        """The file's entry in the listing of a tree."""
+        entry = {"type": "file", "path": path, "oid": self.oid, "size": len(self.data)}
+        if self.lfs:
+            entry["lfs"] = {"oid": self.sha256, "size": len(self.data), "pointerSize": len(self.pointer)}
+        return entry
+
+
+@dataclass
+class Commit:
+    title: str
+    author: str
+    parent: str | None
+    files: dict[str, Blob]
+    date: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()))
+
+    @cached_property
+    def sha(self) -> str:
+        tree = sorted((path, blob.oid) for path, blob in self.files.items())
+        return hashlib.sha1(repr((self.title, self.author, self.parent, self.date, tree)).encode()).hexdigest()
+
+    def tree(self, folder: str = "", recursive: bool = True) -> dict[str, dict]:
+        """The entries of the files and folders in a folder, by path."""
+        prefix = f"{folder}/" if folder else ""
+        entries = {}
+        for path, blob in sorted(self.files.items()):
+            if path.startswith(prefix):
+                parts = path.removeprefix(prefix).split("/")
+                for parent in (prefix + "/".join(parts[:depth]) for depth in range(1, len(parts))):
+                    # There are no git trees here: any id does that is the same every time.
+                    oid = hashlib.sha1(parent.encode()).hexdigest()
+                    entries[parent] = {"type": "directory", "path": parent, "oid": oid, "size": 0}
+                entries[path] = blob.info(path)
+        return {path: entry for path, entry in entries.items() if recursive or "/" not in path.removeprefix(prefix)}
+
+
+@dataclass
+class Repository:
+    id: str
+    private: bool
+    commits: dict[str, Commit] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    lfs_objects: dict[str, bytes] = field(default_factory=dict)
+
+    def commit(self, branch: str, title: str, author: str, files: dict[str, Blob]) -> Commit:
+        commit = Commit(title, author, self.branches.get(branch), files)
+        self.commits[commit.sha] = commit
+        self.branches[branch] = commit.sha
+        return commit
+
+    def revision(self, name: str) -> Commit:
+        """The commit of a branch, a tag or a sha."""
+        sha = self.branches.get(name) or self.tags.get(name) or name
+        if sha not in self.commits:
+            raise hub_error(404, f"Invalid rev id: {name}", "RevisionNotFound")
+        return self.commits[sha]
+
+
+def hub_error(status: int, message: str, code: str | None = None, **headers: str) -> HTTPException:
+    """An error as the Hub answers it: the client chooses its exception by the code."""
+    # A header has neither line breaks nor all of Unicode.
+    headers["X-Error-Message"] = message.replace("\n", " ").encode("ascii", "replace").decode()
+    if code is not None:
+        headers["X-Error-Code"] = code
+    return HTTPException(status, message, headers)
+
+
+def error_response(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def parameter(request: Request, name: str) -> str:
+    return unquote(request.path_params[name])
+
+
+class CutResponse(Response):
+    """Sends the headers of a response and the first bytes of its body, or nothing at all, and closes the connection."""
+
+    def __init__(self, response: Response | None = None, after_bytes: int = 0):
+        self.response = response
+        self.after_bytes = after_bytes
+
+    async def __call__(self, scope, receive, send):
+        if self.response is not None:
+            headers = self.response.raw_headers
+            await send({"type": "http.response.start", "status": self.response.status_code, "headers": headers})
+            body = self.response.body[: self.after_bytes]
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        scope["state"]["transport"].close()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class Protocol(H11Protocol):
+    """Hands the connection to the application, which ASGI gives no way to close a connection without an answer."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+@dataclass
+class LoggedRequest:
+    method: str
+    path: str
+    range: str | None
+    status: int | None = None  # stays None if the connection was closed without an answer
+
+
+class HubServer:
+    """The server. `users` are the names of users by token; a user may write to the repositories under its name only.
+
+    A test may read, and change between two requests:
+
+    - `repositories`: the repositories by id;
+    - `requests`: every request so far, in order; `authorizations`: every `Authorization` header so far;
+    - `override_headers`: headers to send in place of, or besides, the right ones with every answer below `/resolve/`.
+      The client prefers `X-Linked-Etag`, which LFS files have, to `ETag`.
+    """
+
+    def __init__(self, users: dict[str, str]):
+        self.users = users
+        self.repositories: dict[str, Repository] = {}
+        self.requests: list[LoggedRequest] = []
+        self.authorizations: set[str] = set()
+        self.override_headers: dict[str, str] = {}
+        self._corrupted: set[tuple[str, str]] = set()
+        self._upload_cuts: list[int] = []
+        self._download_cuts: list[int] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+        api, git = "/api/models/{namespace}/{name}", "/{namespace}/{name}"
+        objects = git + ".git/info/lfs/objects"
+        self._app = Starlette(
+            routes=[
+                Route("/api/whoami-v2", self._whoami),
+                Route("/api/validate-yaml", self._validate_yaml, methods=["POST"]),
+                Route("/api/repos/create", self._create, methods=["POST"]),
+                Route(api, self._info),
+                Route(api + "/revision/{revision}", self._info),
+                Route(api + "/refs", self._refs),
+                Route(api + "/tree/{revision}", self._tree),
+                Route(api + "/tree/{revision}/{path:path}", self._tree),
+                Route(api + "/paths-info/{revision}", self._paths_info, methods=["POST"]),
+                Route(api + "/branch/{branch}", self._create_branch, methods=["POST"]),
+                Route(api + "/tag/{revision}", self._create_tag, methods=["POST"]),
+                Route(api + "/preupload/{revision}", self._preupload, methods=["POST"]),
+                Route(api + "/commit/{revision}", self._commit, methods=["POST"]),
+                Route(objects + "/batch", self._lfs_batch, methods=["POST"]),
+                Route(objects + "/{oid}", self._lfs_upload, methods=["PUT"]),
+                Route(objects + "/{oid}/verify", self._lfs_verify, methods=["POST"]),
+                Route(git + "/resolve/{revision}/{path:path}", self._resolve),
+            ],
+            exception_handlers={HTTPException: error_response},
+        )
+        options = {"interface": "asgi3", "lifespan": "off", "log_level": "error", "timeout_graceful_shutdown": 1}
+        self._server = uvicorn.Server(uvicorn.Config(self._serve, http=Protocol, **options))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+
+    def __enter__(self) -> "HubServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._server.should_exit = True
+        self._thread.join()
+
+    def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
+        return {path: blob.data for path, blob in self.repositories[repo_id].revision(revision).files.items()}
+
+    def cut_next_upload(self, after_bytes: int, times: int = 1):
+        """Closes the connection of the next LFS upload of more than that many bytes without an answer."""
+        self._upload_cuts += [after_bytes] * times
+
+    def cut_next_download(self, after_bytes: int, times: int = 1):
+        """Closes the connection of the next download of more than that many bytes after them."""
+        self._download_cuts += [after_bytes] * times
+
+    def corrupt(self, repo_id: str, path: str):
+        """From now on, downloads of the file have one wrong byte, with the right size and ETag."""
+        self._corrupted.add((repo_id, path))
+
+    async def _serve(self, scope, receive, send):
+        # A revision or a folder may have a slash, which is quoted in the URL: routes are matched before it is unquoted.
+        scope["path"] = scope["raw_path"].decode()
+        headers = Request(scope).headers
+        logged = LoggedRequest(scope["method"], scope["path"], headers.get("range"))
+        self.requests.append(logged)
+        if "authorization" in headers:
+            self.authorizations.add(headers["authorization"])
+
+        async def logged_send(message):
+            if message["type"] == "http.response.start":
+                logged.status = message["status"]
+                if "/resolve/" in logged.path:
+                    MutableHeaders(raw=message["headers"]).update(self.override_headers)
+            await send(message)
+
+        await self._app(scope, receive, logged_send)
+
+    def _user(self, request: Request) -> str | None:
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            return None
+        user = self.users.get(authorization.removeprefix("Bearer "))
+        if user is None:
+            raise hub_error(401, "Invalid credentials in Authorization header")
+        return user
+
+    def _repository(self, request: Request, write: bool = False) -> Repository:
+        user, namespace = self._user(request), parameter(request, "namespace")
+        repository = self.repositories.get(f"{namespace}/{parameter(request, 'name')}")
+        # Whoever may not read a private repository gets the answer for one that is missing.
+        if repository is None or (repository.private and user != namespace):
+            raise hub_error(404 if user else 401, "Repository not found", "RepoNotFound")
+        if write and user != namespace:
+            raise hub_error(403 if user else 401, f"You have no right to write to {repository.id}")
+        return repository
+
+    async def _whoami(self, request):
+        user = self._user(request)
+        if user is None:
+            raise hub_error(401, "Invalid username or password.")
+        token = {"displayName": "tests", "role": "write"}
+        return JSONResponse(
+            {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token", "accessToken": token}}
+        )
+
+    async def _validate_yaml(self, request):
+        readme = (await request.json())["content"]
+        errors = [{"message": message} for message in card_errors(readme)]
+        warnings = [] if errors or read_card(readme) else [{"message": "empty or missing yaml metadata in repo card"}]
+        return JSONResponse({"errors": errors, "warnings": warnings}, 400 if errors else 200)
+
+    async def _create(self, request):
+        user, body = self._user(request), await request.json()
+        namespace = body.get("organization") or user
+        if user is None or namespace != user:
+            raise hub_error(403 if user else 401, f"You have no right to create a model under {namespace}")
+        if body.get("type", "model") != "model" or not re.fullmatch(r"[\w.-]{1,96}", body["name"]):
+            raise hub_error(400, f"Not the name of a model: {body}")
+        repository = Repository(f"{namespace}/{body['name']}", private=body.get("visibility") == "private")
+        answer = {"url": f"{self.url}/{repository.id}", "name": repository.id}
+        if repository.id in self.repositories:
+            return JSONResponse({"error": "You already created this model repo", **answer}, 409)
+        self.repositories[repository.id] = repository
+        lines = [f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES]
+        repository.commit("main", "initial commit", user, {".gitattributes": Blob("".join(lines).encode())})
+        return JSONResponse(answer)
+
+    async def _info(self, request):
+        repository = self._repository(request)
+        commit = repository.revision(unquote(request.path_params.get("revision", "main")))
+        readme = commit.files.get("README.md")
+        card = read_card(readme.data.decode()) if readme else {}
+        tags = [*listed(card.get("library_name")), *listed(card.get("tags")), *listed(card.get("language"))]
+        for prefix, key in (("dataset", "datasets"), ("base_model", "base_model"), ("license", "license")):
+            tags += [f"{prefix}:{value}" for value in listed(card.get(key))]
+        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        if request.query_params.get("blobs") == "true":
+            for sibling in siblings:
+                blob = commit.files[sibling["rfilename"]]
+                entry = blob.info(sibling["rfilename"])
+                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
+                if blob.lfs:
+                    sibling["lfs"] = {"sha256": blob.sha256, **entry["lfs"]}
+        return JSONResponse(
+            {
+                "id": repository.id,
+                "author": repository.id.split("/")[0],
+                "sha": commit.sha,
+                "lastModified": commit.date,
+                "private": repository.private,
+                "tags": tags,
+                "pipeline_tag": card.get("pipeline_tag"),
+                "library_name": card.get("library_name"),
+                "cardData": card,
+                "model-index": card.get("model-index"),
+                "siblings": siblings,
+            }
+        )
+
+    async def _refs(self, request):
+        repository = self._repository(request)
+
+        def refs(folder, shas):
+            return [{"name": n, "ref": f"refs/{folder}/{n}", "targetCommit": sha} for n, sha in shas.items()]
+
+        answer = {"branches": refs("heads", repository.branches), "tags": refs("tags", repository.tags)}
+        return JSONResponse({**answer, "converts": [], "pullRequests": []})
+
+    async def _tree(self, request):
+        commit = self._repository(request).revision(parameter(request, "revision"))
+        folder = unquote(request.path_params.get("path", ""))
+        tree = commit.tree(folder, recursive=request.query_params.get("recursive") == "true")
+        if folder and not tree:
+            raise hub_error(404, f"{folder} does not exist", "EntryNotFound")
+        return JSONResponse([*tree.values()])
+
+    async def _paths_info(self, request):
+        commit = self._repository(request).revision(parameter(request, "revision"))
+        paths = parse_qs((await request.body()).decode()).get("paths", [])
+        return JSONResponse([entry for path, entry in commit.tree().items() if path in paths])
+
+    async def _create_branch(self, request):
+        repository, branch = self._repository(request, write=True), parameter(request, "branch")
+        if branch in repository.branches:
+            raise hub_error(409, f"Reference already exists: {branch}")
+        start = (await request.json()).get("startingPoint", "main")
+        repository.branches[branch] = repository.revision(start).sha
+        return JSONResponse({})
+
+    async def _create_tag(self, request):
+        repository, tag = self._repository(request, write=True), (await request.json())["tag"]
+        if tag in repository.tags:
+            raise hub_error(409, f"Tag already exists: {tag}")
+        repository.tags[tag] = repository.revision(parameter(request, "revision")).sha
+        return JSONResponse({})
+
+    async def _preupload(self, request):
+        commit = self._repository(request, write=True).revision(parameter(request, "revision"))
+        files = []
+        for file in (await request.json())["files"]:
+            path, blob = file["path"], commit.files.get(file["path"])
+            mode = "lfs" if path.endswith(LFS_SUFFIXES) or file["size"] > REGULAR_LIMIT else "regular"
+            files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": blob and blob.etag})
+        return JSONResponse({"files": files})
+
+    async def _lfs_batch(self, request):
+        repository = self._repository(request, write=True)
+        objects = []
+        for item in (await request.json())["objects"]:
+            answer = {"oid": item["oid"], "size": item["size"]}
+            if item["oid"] not in repository.lfs_objects:
+                href = f"{self.url}/{repository.id}.git/info/lfs/objects/{item['oid']}"
+                answer["actions"] = {
+                    "upload": {"href": f"{href}?size={item['size']}"},
+                    "verify": {"href": f"{href}/verify"},
+                }
+            objects.append(answer)
+        return JSONResponse({"transfer": "basic", "objects": objects})
+
+    async def _lfs_upload(self, request):
+        # The client sends no token here: on the Hub, this is a storage service's address, signed for one upload.
+        repository = self.repositories[f"{parameter(request, 'namespace')}/{parameter(request, 'name')}"]
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if self._upload_cuts and len(data) > self._upload_cuts[0]:
+                self._upload_cuts.pop(0)
+                return CutResponse()
+        oid = parameter(request, "oid")
+        if len(data) != int(request.query_params["size"]) or hashlib.sha256(data).hexdigest() != oid:
+            raise hub_error(400, "The content differs from its size or sha256")
+        repository.lfs_objects[oid] = bytes(data)
+        return Response()
+
+    async def _lfs_verify(self, request):
+        repository, body = self._repository(request, write=True), await request.json()
+        if len(repository.lfs_objects.get(body["oid"], b"")) != body["size"]:
+            raise hub_error(400, "The object was not uploaded")
+        return JSONResponse({})
+
+    async def _commit(self, request):
+        repository, branch = self._repository(request, write=True), parameter(request, "revision")
+        if "create_pr" in request.query_params:
+            raise hub_error(400, "This server has no pull requests")
+        if branch not in repository.branches:
+            raise hub_error(404, f"Invalid rev id: {branch}", "RevisionNotFound")
+        lines = [json.loads(line) for line in (await request.body()).splitlines()]
+        header = next(line["value"] for line in lines if line["key"] == "header")
+        head = repository.revision(branch)
+        if not head.sha.startswith(header.get("parentCommit", "")):
+            raise hub_error(412, "A commit has happened since. Please refresh and try again.")
+
+        files = dict(head.files)
+        for line in lines:
+            key, value = line["key"], line["value"]
+            path = value.get("path", "").rstrip("/")
+            if key != "header" and {*path.split("/")} & {"", ".", "..", ".git"}:
+                raise hub_error(400, f"Not a path in a repository: {path}")
+            if key == "file":
+                files[path] = Blob(base64.b64decode(value["content"]))
+                if len(files[path].data) > REGULAR_LIMIT:
+                    raise hub_error(400, f"{path} is too large to be stored without LFS")
+            elif key == "lfsFile":
+                if value["oid"] not in repository.lfs_objects:
+                    raise hub_error(400, f"The LFS object of {path} was not uploaded: {value['oid']}")
+                files[path] = Blob(repository.lfs_objects[value["oid"]], lfs=True)
+            elif key == "deletedFile":
+                if files.pop(path, None) is None:
+                    raise hub_error(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
+            elif key == "deletedFolder":
+                files = {name: blob for name, blob in files.items() if not name.startswith(f"{path}/")}
+        if "README.md" in files and (errors := card_errors(files["README.md"].data.decode())):
+            raise hub_error(400, "Your push was rejected during YAML metadata verification:\n" + "\n".join(errors))
+
+        commit = repository.commit(branch, header["summary"], parameter(request, "namespace"), files)
+        url = f"{self.url}/{repository.id}/commit/{commit.sha}"
+        return JSONResponse({"success": True, "commitUrl": url, "commitOid": commit.sha})
+
+    async def _resolve(self, request):
+        repository, path = self._repository(request), parameter(request, "path")
+        commit = repository.revision(parameter(request, "revision"))
+        blob = commit.files.get(path)
+        if blob is None:
+            raise hub_error(404, "Entry not found", "EntryNotFound", **{"X-Repo-Commit": commit.sha})
+        headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes"}
+        if blob.lfs:
+            headers |= {"X-Linked-Etag": f'"{blob.etag}"', "X-Linked-Size": str(len(blob.data))}
+        data, status = blob.data, 200
+        if (repository.id, path) in self._corrupted:
+            middle = len(data) // 2
+            data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        if part := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "")):
+            start, size = int(part[1]), len(data)
+            if start >= size:
+                raise hub_error(416, "Range not satisfiable", **{"Content-Range": f"bytes */{size}"})
+            data, status = data[start : int(part[2]) + 1 if part[2] else size], 206
+            headers["Content-Range"] = f"bytes {start}-{start + len(data) - 1}/{size}"
+        response = Response(data, status, headers, "application/octet-stream")
+        if request.method == "GET" and self._download_cuts and len(data) > self._download_cuts[0]:
+            return CutResponse(response, self._download_cuts.pop(0))
+        return response
