@@ -11,14 +11,18 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__in
 
 vision = ["torchvision"]
 training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib"]
+convert = [*vision, "timm>=1.0.16", "scikit-learn"]
 dev = [
     *training,
+    *convert,
     "timm==1.0.31",
     "pytest",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "transformers-mlinter==0.1.5",
     "setuptools>=77",
+    "starlette",
+    "uvicorn",
 ]
 
 setup(
@@ -39,7 +43,7 @@ setup(
     package_data={"crossvit": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
-    extras_require={"vision": vision, "training": training, "dev": dev},
+    extras_require={"vision": vision, "convert": convert, "training": training, "dev": dev},
     classifiers=[
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",

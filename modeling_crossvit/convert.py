@@ -35,10 +35,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
 from huggingface_hub import constants, create_repo, get_session, hf_hub_download, upload_folder
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx  # the version that the client uses
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file

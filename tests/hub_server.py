@@ -27,12 +27,12 @@ import base64
 import hashlib
 import json
 import re
+import secrets
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
@@ -75,23 +75,16 @@ TASKS = """
     zero-shot-classification zero-shot-image-classification zero-shot-object-detection
 """.split()
 
+# What must be in the metadata of a card: a list, a mapping, one of some strings, a string of a pattern, or `object`, which is
+# any value. A key that ends in "?" may be left out.
 TEXT = re.compile(r"[\s\S]+")
-REPO_ID = re.compile(r"(?:[\w-]+/)?[\w.-]+")
-LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
-STRINGS = {"base_model": REPO_ID, "datasets": REPO_ID, "language": LANGUAGE, "metrics": TEXT, "tags": TEXT}
-# A key that ends in "?" may be left out.
-MODEL_INDEX = [
-    {
-        "name": TEXT,
-        "results": [
-            {
-                "task": {"type": TEXT, "name?": TEXT},
-                "dataset": {"type": REPO_ID, "name": TEXT, "config?": TEXT, "split?": TEXT, "revision?": TEXT},
-                "metrics": [{"type": TEXT, "value": object, "name?": TEXT}],
-            }
-        ],
-    }
-]
+ID = re.compile(r"(?:[\w-]+\/)?[\w.-]+", re.ASCII)
+LANGUAGE = re.compile(r"(?:[a-z]{2,3}|code|multilingual)")
+DATASET = {"type": ID, "name": TEXT, "config?": TEXT, "split?": TEXT, "revision?": TEXT}
+RESULT = {"task": {"type": TEXT}, "dataset": DATASET, "metrics": [{"type": TEXT, "value": object}]}
+LISTS = {"base_model?": [ID], "datasets?": [ID], "language?": [LANGUAGE], "metrics?": [TEXT], "tags?": [TEXT]}
+CARD = {"license?": (*LICENSES,), "pipeline_tag?": (*TASKS,), "library_name?": TEXT, **LISTS}
+CARD["model-index?"] = [{"name": TEXT, "results": [RESULT]}]
 
 
 class CardLoader(yaml.SafeLoader):
@@ -105,127 +98,84 @@ class CardLoader(yaml.SafeLoader):
 
 
 def read_card(readme: str) -> dict:
-    """The front matter of a README.md as JSON values; raises `ValueError` if it has one that is not a mapping."""
+    """The front matter of a README.md as JSON values."""
     match = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", readme, re.DOTALL)
-    try:
-        card = yaml.load(match[1], CardLoader) if match else {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"Invalid YAML: {error}") from error
+    card = yaml.load(match[1], CardLoader) if match else {}
     if not isinstance(card, dict):
-        raise ValueError("The YAML metadata must be a mapping")
+        raise ValueError("the metadata must be a mapping")
     return json.loads(json.dumps(card, default=str, allow_nan=False))
 
 
-def listed(value: str | list[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else value or []
+def listed(value):
+    """A list that may also be given as its only string."""
+    return [value] if isinstance(value, str) else value
 
 
-def schema_errors(value, schema, where: str) -> Iterator[str]:
-    """Where a value differs from a schema of lists, dicts, patterns of strings, and `object` for any value."""
-    if isinstance(schema, list):
-        if not isinstance(value, list):
-            yield f'"{where}" must be an array'
-            return
+def schema_errors(value, schema, where: str = "") -> Iterator[str]:
+    kind, name = {list: (list, "an array"), dict: (dict, "an object")}.get(type(schema), (str, "a string"))
+    if schema is object:
+        return
+    if not isinstance(value, kind):
+        yield f'"{where}" must be {name}'
+    elif kind is list:
         for index, item in enumerate(value):
             yield from schema_errors(item, schema[0], f"{where}[{index}]")
-    elif isinstance(schema, dict):
-        if not isinstance(value, dict):
-            yield f'"{where}" must be of type object'
-            return
+    elif kind is dict:
         for key, expected in schema.items():
-            name = key.removesuffix("?")
-            if name in value:
-                yield from schema_errors(value[name], expected, f"{where}.{name}")
-            elif name == key:
-                yield f'"{where}.{name}" is required'
-    elif isinstance(schema, re.Pattern):
-        if not isinstance(value, str):
-            yield f'"{where}" must be a string'
-        elif not schema.fullmatch(value):
-            yield f'"{where}" with value "{value}" fails to match the required pattern: /^{schema.pattern}$/'
+            path = f"{where}.{key}".strip(".?")
+            if key.removesuffix("?") in value:
+                yield from schema_errors(value[key.removesuffix("?")], expected, path)
+            elif not key.endswith("?"):
+                yield f'"{path}" is required'
+    elif isinstance(schema, tuple) and value not in schema:
+        yield f'"{where}" must be one of [{", ".join(schema)}]'
+    elif isinstance(schema, re.Pattern) and not schema.fullmatch(value):
+        yield f'"{where}" with value "{value}" fails to match the required pattern: /^{schema.pattern}$/'
 
 
 def card_errors(readme: str) -> list[str]:
     """What the Hub refuses in the front matter of a README.md."""
     try:
         card = read_card(readme)
-    except ValueError as error:
-        return [str(error)]
-    errors = [
-        f'"{key}" must be one of [{", ".join(values)}]'
-        for key, values in (("license", LICENSES), ("pipeline_tag", TASKS))
-        if key in card and card[key] not in values
-    ]
-    for key, pattern in STRINGS.items():
-        if key in card:
-            value = [card[key]] if isinstance(card[key], str) else card[key]
-            errors += schema_errors(value, [pattern], key)
-    if "model-index" in card:
-        errors += schema_errors(card["model-index"], MODEL_INDEX, "model-index")
-    return errors
+    except (yaml.YAMLError, ValueError) as error:
+        return [f"Invalid YAML: {error}"]
+    return [*schema_errors({key: listed(value) if f"{key}?" in LISTS else value for key, value in card.items()}, CARD)]
 
 
-def git_oid(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@dataclass
 class Blob:
-    data: bytes
-    lfs: bool = False
+    """A file's content, and its entry in listings but for the path."""
 
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
-
-    @property
-    def pointer(self) -> bytes:
-        """What git stores in the place of an LFS file."""
-        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
-        return text.encode()
-
-    @cached_property
-    def oid(self) -> str:
-        return git_oid(self.pointer if self.lfs else self.data)
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.lfs else self.oid
-
-    def info(self, path: str) -> dict:
-        """The file's entry in the listing of a tree."""
-        entry = {"type": "file", "path": path, "oid": self.oid, "size": len(self.data)}
-        if self.lfs:
-            entry["lfs"] = {"oid": self.sha256, "size": len(self.data), "pointerSize": len(self.pointer)}
-        return entry
+    def __init__(self, data: bytes, lfs: bool = False):
+        self.data, self.lfs = data, lfs
+        size, sha256 = len(data), hashlib.sha256(data).hexdigest()
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+        stored = pointer if lfs else data
+        oid = hashlib.sha1(b"blob %d\0" % len(stored) + stored).hexdigest()
+        self.etag = sha256 if lfs else oid
+        # Two names for one thing: the listing of a tree has the first one, the siblings of a model the second one.
+        self.entry = {"type": "file", "size": size, "oid": oid, "blobId": oid}
+        if lfs:
+            self.entry["lfs"] = {"oid": sha256, "sha256": sha256, "size": size, "pointerSize": len(pointer)}
 
 
 @dataclass
 class Commit:
     title: str
-    author: str
     parent: str | None
     files: dict[str, Blob]
-    date: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()))
+    sha: str = field(default_factory=lambda: secrets.token_hex(20))
 
-    @cached_property
-    def sha(self) -> str:
-        tree = sorted((path, blob.oid) for path, blob in self.files.items())
-        return hashlib.sha1(repr((self.title, self.author, self.parent, self.date, tree)).encode()).hexdigest()
-
-    def tree(self, folder: str = "", recursive: bool = True) -> dict[str, dict]:
-        """The entries of the files and folders in a folder, by path."""
-        prefix = f"{folder}/" if folder else ""
+    def tree(self, folder: str = "", recursive: bool = True) -> list[dict]:
+        """The entries of the files and folders in a folder."""
         entries = {}
-        for path, blob in sorted(self.files.items()):
-            if path.startswith(prefix):
-                parts = path.removeprefix(prefix).split("/")
-                for parent in (prefix + "/".join(parts[:depth]) for depth in range(1, len(parts))):
-                    # There are no git trees here: any id does that is the same every time.
-                    oid = hashlib.sha1(parent.encode()).hexdigest()
-                    entries[parent] = {"type": "directory", "path": parent, "oid": oid, "size": 0}
-                entries[path] = blob.info(path)
-        return {path: entry for path, entry in entries.items() if recursive or "/" not in path.removeprefix(prefix)}
+        for path, blob in self.files.items():
+            entries[path] = {"path": path, **blob.entry}
+            for parent in map(str, PurePosixPath(path).parents[:-1]):
+                # There are no git trees here: any id does that is the same every time.
+                oid = hashlib.sha1(parent.encode()).hexdigest()
+                entries[parent] = {"type": "directory", "path": parent, "oid": oid, "size": 0}
+        inside = re.compile(re.escape(f"{folder}/" if folder else "") + (".+" if recursive else "[^/]+"))
+        return [entry for path, entry in sorted(entries.items()) if inside.fullmatch(path)]
 
 
 @dataclass
@@ -237,8 +187,8 @@ class Repository:
     tags: dict[str, str] = field(default_factory=dict)
     lfs_objects: dict[str, bytes] = field(default_factory=dict)
 
-    def commit(self, branch: str, title: str, author: str, files: dict[str, Blob]) -> Commit:
-        commit = Commit(title, author, self.branches.get(branch), files)
+    def commit(self, branch: str, title: str, files: dict[str, Blob]) -> Commit:
+        commit = Commit(title, self.branches.get(branch), files)
         self.commits[commit.sha] = commit
         self.branches[branch] = commit.sha
         return commit
@@ -258,10 +208,6 @@ def hub_error(status: int, message: str, code: str | None = None, **headers: str
     if code is not None:
         headers["X-Error-Code"] = code
     return HTTPException(status, message, headers)
-
-
-def error_response(request: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def parameter(request: Request, name: str) -> str:
@@ -338,8 +284,8 @@ class HubServer:
                 Route(api + "/tree/{revision}", self._tree),
                 Route(api + "/tree/{revision}/{path:path}", self._tree),
                 Route(api + "/paths-info/{revision}", self._paths_info, methods=["POST"]),
-                Route(api + "/branch/{branch}", self._create_branch, methods=["POST"]),
-                Route(api + "/tag/{revision}", self._create_tag, methods=["POST"]),
+                Route(api + "/branch/{branch}", self._create_ref, methods=["POST"]),
+                Route(api + "/tag/{revision}", self._create_ref, methods=["POST"]),
                 Route(api + "/preupload/{revision}", self._preupload, methods=["POST"]),
                 Route(api + "/commit/{revision}", self._commit, methods=["POST"]),
                 Route(objects + "/batch", self._lfs_batch, methods=["POST"]),
@@ -347,7 +293,9 @@ class HubServer:
                 Route(objects + "/{oid}/verify", self._lfs_verify, methods=["POST"]),
                 Route(git + "/resolve/{revision}/{path:path}", self._resolve),
             ],
-            exception_handlers={HTTPException: error_response},
+            exception_handlers={
+                HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            },
         )
         options = {"interface": "asgi3", "lifespan": "off", "log_level": "error", "timeout_graceful_shutdown": 1}
         self._server = uvicorn.Server(uvicorn.Config(self._serve, http=Protocol, **options))
@@ -413,14 +361,15 @@ class HubServer:
             raise hub_error(403 if user else 401, f"You have no right to write to {repository.id}")
         return repository
 
+    def _revision(self, request: Request, write: bool = False) -> tuple[Repository, Commit]:
+        repository = self._repository(request, write)
+        return repository, repository.revision(unquote(request.path_params.get("revision", "main")))
+
     async def _whoami(self, request):
         user = self._user(request)
         if user is None:
             raise hub_error(401, "Invalid username or password.")
-        token = {"displayName": "tests", "role": "write"}
-        return JSONResponse(
-            {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token", "accessToken": token}}
-        )
+        return JSONResponse({"type": "user", "name": user, "orgs": []})
 
     async def _validate_yaml(self, request):
         readme = (await request.json())["content"]
@@ -441,80 +390,56 @@ class HubServer:
             return JSONResponse({"error": "You already created this model repo", **answer}, 409)
         self.repositories[repository.id] = repository
         lines = [f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES]
-        repository.commit("main", "initial commit", user, {".gitattributes": Blob("".join(lines).encode())})
+        repository.commit("main", "initial commit", {".gitattributes": Blob("".join(lines).encode())})
         return JSONResponse(answer)
 
     async def _info(self, request):
-        repository = self._repository(request)
-        commit = repository.revision(unquote(request.path_params.get("revision", "main")))
+        repository, commit = self._revision(request)
         readme = commit.files.get("README.md")
         card = read_card(readme.data.decode()) if readme else {}
-        tags = [*listed(card.get("library_name")), *listed(card.get("tags")), *listed(card.get("language"))]
-        for prefix, key in (("dataset", "datasets"), ("base_model", "base_model"), ("license", "license")):
-            tags += [f"{prefix}:{value}" for value in listed(card.get(key))]
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
-        if request.query_params.get("blobs") == "true":
-            for sibling in siblings:
-                blob = commit.files[sibling["rfilename"]]
-                entry = blob.info(sibling["rfilename"])
-                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
-                if blob.lfs:
-                    sibling["lfs"] = {"sha256": blob.sha256, **entry["lfs"]}
-        return JSONResponse(
-            {
-                "id": repository.id,
-                "author": repository.id.split("/")[0],
-                "sha": commit.sha,
-                "lastModified": commit.date,
-                "private": repository.private,
-                "tags": tags,
-                "pipeline_tag": card.get("pipeline_tag"),
-                "library_name": card.get("library_name"),
-                "cardData": card,
-                "model-index": card.get("model-index"),
-                "siblings": siblings,
-            }
-        )
+        # What the Hub makes tags from, and what it puts before them.
+        prefixes = {"library_name": "", "tags": "", "language": "", "datasets": "dataset:", "license": "license:"}
+        prefixes["base_model"] = "base_model:"
+        tags = [prefix + value for key, prefix in prefixes.items() for value in listed(card.get(key, []))]
+        files = [{"rfilename": path, **blob.entry} for path, blob in commit.files.items()]
+        answer = {"id": repository.id, "sha": commit.sha, "private": repository.private}
+        answer |= {key: card.get(key) for key in ("library_name", "pipeline_tag", "model-index")}
+        return JSONResponse({**answer, "tags": tags, "cardData": card, "siblings": files})
 
     async def _refs(self, request):
         repository = self._repository(request)
-
-        def refs(folder, shas):
-            return [{"name": n, "ref": f"refs/{folder}/{n}", "targetCommit": sha} for n, sha in shas.items()]
-
-        answer = {"branches": refs("heads", repository.branches), "tags": refs("tags", repository.tags)}
-        return JSONResponse({**answer, "converts": [], "pullRequests": []})
+        answer = {"converts": [], "pullRequests": []}
+        for key, folder, refs in (("branches", "heads", repository.branches), ("tags", "tags", repository.tags)):
+            answer[key] = [{"name": n, "ref": f"refs/{folder}/{n}", "targetCommit": sha} for n, sha in refs.items()]
+        return JSONResponse(answer)
 
     async def _tree(self, request):
-        commit = self._repository(request).revision(parameter(request, "revision"))
+        _, commit = self._revision(request)
         folder = unquote(request.path_params.get("path", ""))
         tree = commit.tree(folder, recursive=request.query_params.get("recursive") == "true")
         if folder and not tree:
             raise hub_error(404, f"{folder} does not exist", "EntryNotFound")
-        return JSONResponse([*tree.values()])
+        return JSONResponse(tree)
 
     async def _paths_info(self, request):
-        commit = self._repository(request).revision(parameter(request, "revision"))
-        paths = parse_qs((await request.body()).decode()).get("paths", [])
-        return JSONResponse([entry for path, entry in commit.tree().items() if path in paths])
+        _, commit = self._revision(request)
+        paths = parse_qs((await request.body()).decode())["paths"]
+        return JSONResponse([entry for entry in commit.tree() if entry["path"] in paths])
 
-    async def _create_branch(self, request):
-        repository, branch = self._repository(request, write=True), parameter(request, "branch")
-        if branch in repository.branches:
-            raise hub_error(409, f"Reference already exists: {branch}")
-        start = (await request.json()).get("startingPoint", "main")
-        repository.branches[branch] = repository.revision(start).sha
-        return JSONResponse({})
-
-    async def _create_tag(self, request):
-        repository, tag = self._repository(request, write=True), (await request.json())["tag"]
-        if tag in repository.tags:
-            raise hub_error(409, f"Tag already exists: {tag}")
-        repository.tags[tag] = repository.revision(parameter(request, "revision")).sha
+    async def _create_ref(self, request):
+        # A branch is in the URL and the revision in the body; for a tag, it is the other way round.
+        repository, body = self._repository(request, write=True), await request.json()
+        if "branch" in request.path_params:
+            refs, name, revision = repository.branches, parameter(request, "branch"), body.get("startingPoint", "main")
+        else:
+            refs, name, revision = repository.tags, body["tag"], parameter(request, "revision")
+        if name in refs:
+            raise hub_error(409, f"Reference already exists: {name}")
+        refs[name] = repository.revision(revision).sha
         return JSONResponse({})
 
     async def _preupload(self, request):
-        commit = self._repository(request, write=True).revision(parameter(request, "revision"))
+        _, commit = self._revision(request, write=True)
         files = []
         for file in (await request.json())["files"]:
             path, blob = file["path"], commit.files.get(file["path"])
@@ -529,10 +454,8 @@ class HubServer:
             answer = {"oid": item["oid"], "size": item["size"]}
             if item["oid"] not in repository.lfs_objects:
                 href = f"{self.url}/{repository.id}.git/info/lfs/objects/{item['oid']}"
-                answer["actions"] = {
-                    "upload": {"href": f"{href}?size={item['size']}"},
-                    "verify": {"href": f"{href}/verify"},
-                }
+                upload = {"href": f"{href}?size={item['size']}"}
+                answer["actions"] = {"upload": upload, "verify": {"href": f"{href}/verify"}}
             objects.append(answer)
         return JSONResponse({"transfer": "basic", "objects": objects})
 
@@ -573,12 +496,8 @@ class HubServer:
         for line in lines:
             key, value = line["key"], line["value"]
             path = value.get("path", "").rstrip("/")
-            if key != "header" and {*path.split("/")} & {"", ".", "..", ".git"}:
-                raise hub_error(400, f"Not a path in a repository: {path}")
             if key == "file":
                 files[path] = Blob(base64.b64decode(value["content"]))
-                if len(files[path].data) > REGULAR_LIMIT:
-                    raise hub_error(400, f"{path} is too large to be stored without LFS")
             elif key == "lfsFile":
                 if value["oid"] not in repository.lfs_objects:
                     raise hub_error(400, f"The LFS object of {path} was not uploaded: {value['oid']}")
@@ -591,13 +510,12 @@ class HubServer:
         if "README.md" in files and (errors := card_errors(files["README.md"].data.decode())):
             raise hub_error(400, "Your push was rejected during YAML metadata verification:\n" + "\n".join(errors))
 
-        commit = repository.commit(branch, header["summary"], parameter(request, "namespace"), files)
+        commit = repository.commit(branch, header["summary"], files)
         url = f"{self.url}/{repository.id}/commit/{commit.sha}"
         return JSONResponse({"success": True, "commitUrl": url, "commitOid": commit.sha})
 
     async def _resolve(self, request):
-        repository, path = self._repository(request), parameter(request, "path")
-        commit = repository.revision(parameter(request, "revision"))
+        (repository, commit), path = self._revision(request), parameter(request, "path")
         blob = commit.files.get(path)
         if blob is None:
             raise hub_error(404, "Entry not found", "EntryNotFound", **{"X-Repo-Commit": commit.sha})

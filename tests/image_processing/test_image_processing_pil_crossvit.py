@@ -51,7 +51,14 @@ def variant(request):
 
 
 def processor_of(variant: str, processor_class):
-    return processor_class.from_image_size(408, crop_ratio=1.0) if variant.endswith("408") else processor_class()
+    if variant.endswith("408"):
+        return processor_class.from_image_size(408, crop_ratio=1.0)
+    return processor_class.from_image_size(240)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_the_defaults_are_those_of_the_240_models(processor_class):
+    assert processor_class.from_image_size(240).to_dict() == processor_class().to_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS)
