@@ -14,8 +14,8 @@
 """A server on this computer that speaks the part of the Hub's HTTP protocol that `huggingface_hub` needs for models.
 
 The client itself is not changed: it runs in a process whose environment has `HF_ENDPOINT=<HubServer.url>` and
-`HF_HUB_DISABLE_XET=1`. Repositories are in memory and have real commits. Left out are pull requests, `.gitignore` rules,
-pages of listings, and multipart uploads, which the Hub asks for above 5 GB only.
+`HF_HUB_DISABLE_XET=1`. Repositories are in memory and have real commits. Left out are pull requests, `.gitignore`
+rules, pages of listings, and multipart uploads, which the Hub asks for with files above 5 GB only.
 
     with HubServer(users={"hf_alice": "alice"}) as hub:
         hub.url                            # http://127.0.0.1:<port>
@@ -53,30 +53,32 @@ REGULAR_LIMIT = 10 * 2**20
 # https://huggingface.co/docs/hub/repositories-licenses
 LICENSES = """
     afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
-    bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
-    cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
-    cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0
-    cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
-    fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl
-    lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
-    ofl-1.1 openmdw-1.0 openmdw-1.1 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+    bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0
+    eupl-1.1 eupl-1.2 fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research
+    intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit
+    mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openmdw-1.0 openmdw-1.1 openrail openrail++ osl-3.0 other pddl postgresql
+    unknown unlicense wtfpl zlib
 """.split()
 
 # https://huggingface.co/tasks
 TASKS = """
     any-to-any audio-classification audio-text-to-text audio-to-audio automatic-speech-recognition depth-estimation
     document-question-answering feature-extraction fill-mask graph-ml image-classification image-feature-extraction
-    image-segmentation image-text-to-image image-text-to-text image-text-to-video image-to-3d image-to-image image-to-text
-    image-to-video keypoint-detection mask-generation object-detection other question-answering reinforcement-learning
-    robotics sentence-similarity summarization table-question-answering tabular-classification tabular-regression
-    text-classification text-generation text-ranking text-to-3d text-to-audio text-to-image text-to-speech text-to-video
-    time-series-forecasting token-classification translation unconditional-image-generation video-classification
-    video-text-to-text video-to-video visual-document-retrieval visual-question-answering voice-activity-detection
-    zero-shot-classification zero-shot-image-classification zero-shot-object-detection
+    image-segmentation image-text-to-image image-text-to-text image-text-to-video image-to-3d image-to-image
+    image-to-text image-to-video keypoint-detection mask-generation object-detection other question-answering
+    reinforcement-learning robotics sentence-similarity summarization table-question-answering tabular-classification
+    tabular-regression text-classification text-generation text-ranking text-to-3d text-to-audio text-to-image
+    text-to-speech text-to-video time-series-forecasting token-classification translation
+    unconditional-image-generation video-classification video-text-to-text video-to-video visual-document-retrieval
+    visual-question-answering voice-activity-detection zero-shot-classification zero-shot-image-classification
+    zero-shot-object-detection
 """.split()
 
-# What must be in the metadata of a card: a list, a mapping, one of some strings, a string of a pattern, or `object`, which is
-# any value. A key that ends in "?" may be left out.
+# What a card's metadata must be: lists, mappings, one of some strings, strings of a pattern, and `object` for any value.
+# A key that ends in "?" may be left out.
 TEXT = re.compile(r"[\s\S]+")
 ID = re.compile(r"(?:[\w-]+\/)?[\w.-]+", re.ASCII)
 LANGUAGE = re.compile(r"(?:[a-z]{2,3}|code|multilingual)")
@@ -215,7 +217,7 @@ def parameter(request: Request, name: str) -> str:
 
 
 class CutResponse(Response):
-    """Sends the headers of a response and the first bytes of its body, or nothing at all, and closes the connection."""
+    """Sends the headers of a response and the first bytes of its body, or nothing, then closes the connection."""
 
     def __init__(self, response: Response | None = None, after_bytes: int = 0):
         self.response = response
@@ -233,7 +235,7 @@ class CutResponse(Response):
 
 
 class Protocol(H11Protocol):
-    """Hands the connection to the application, which ASGI gives no way to close a connection without an answer."""
+    """Hands the connection to the application: ASGI has no way to close it without an answer."""
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -249,14 +251,11 @@ class LoggedRequest:
 
 
 class HubServer:
-    """The server. `users` are the names of users by token; a user may write to the repositories under its name only.
+    """The server. `users` are the names of users by token; each may write below its own name only.
 
-    A test may read, and change between two requests:
-
-    - `repositories`: the repositories by id;
-    - `requests`: every request so far, in order; `authorizations`: every `Authorization` header so far;
-    - `override_headers`: headers to send in place of, or besides, the right ones with every answer below `/resolve/`.
-      The client prefers `X-Linked-Etag`, which LFS files have, to `ETag`.
+    `repositories` are by id, `requests` in the order in which they came, and `authorizations` are the `Authorization`
+    headers so far. `override_headers` are sent with every answer below `/resolve/`, errors too, in place of the right
+    ones; of a file's ETag, the client takes `X-Linked-Etag`, which LFS files have, before `ETag`.
     """
 
     def __init__(self, users: dict[str, str]):
@@ -299,7 +298,7 @@ class HubServer:
         )
         options = {"interface": "asgi3", "lifespan": "off", "log_level": "error", "timeout_graceful_shutdown": 1}
         self._server = uvicorn.Server(uvicorn.Config(self._serve, http=Protocol, **options))
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
 
     def __enter__(self) -> "HubServer":
         self._thread.start()
@@ -325,7 +324,7 @@ class HubServer:
         self._corrupted.add((repo_id, path))
 
     async def _serve(self, scope, receive, send):
-        # A revision or a folder may have a slash, which is quoted in the URL: routes are matched before it is unquoted.
+        # A branch or a folder may have a slash, which is quoted in the URL: routes are matched before it is unquoted.
         scope["path"] = scope["raw_path"].decode()
         headers = Request(scope).headers
         logged = LoggedRequest(scope["method"], scope["path"], headers.get("range"))
@@ -401,7 +400,7 @@ class HubServer:
         prefixes = {"library_name": "", "tags": "", "language": "", "datasets": "dataset:", "license": "license:"}
         prefixes["base_model"] = "base_model:"
         tags = [prefix + value for key, prefix in prefixes.items() for value in listed(card.get(key, []))]
-        files = [{"rfilename": path, **blob.entry} for path, blob in commit.files.items()]
+        files = [{"rfilename": path, **blob.entry} for path, blob in sorted(commit.files.items())]
         answer = {"id": repository.id, "sha": commit.sha, "private": repository.private}
         answer |= {key: card.get(key) for key in ("library_name", "pipeline_tag", "model-index")}
         return JSONResponse({**answer, "tags": tags, "cardData": card, "siblings": files})
