@@ -36,9 +36,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, create_repo, get_session, hf_hub_download, upload_folder
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import (
+    HfApi,
+    constants,
+    create_repo,
+    get_session,
+    hf_hub_download,
+    try_to_load_from_cache,
+    upload_folder,
+)
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx  # the version that the client uses
+from huggingface_hub.utils.sha import sha_fileobj
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -67,6 +76,8 @@ PUBLISHED_ACCURACIES = {
     "crossvit_18_dagger_408": (83.9, 84.198),
 }
 
+WEIGHTS = "model.safetensors"
+
 # Largest difference of a logit to the original's, relative to the largest logit (or 1): a float32 model gives a tenth of it.
 TOLERANCE = 1e-4
 
@@ -85,35 +96,51 @@ def _repository(source: str) -> str:
     )
 
 
-def _download(repository: str) -> str:
+def _download(repository: str, folder: str) -> str:
+    """
+    The weights of a model on the Hub: from the cache of huggingface_hub if it has them, else into `folder`. There no answer of a
+    server becomes a path, as it does in the cache, and the checksum is compared, which huggingface_hub leaves to its caller.
+    """
+    cached = try_to_load_from_cache(repository, WEIGHTS)
+    if isinstance(cached, str):
+        return cached
     try:
         # Once: without a network the download itself tries for half a minute before it says so.
         get_session().head(constants.ENDPOINT, timeout=10)
-        reachable = True
-    except (httpx.HTTPError, OfflineModeIsEnabled):
-        reachable = False
-    try:
-        return hf_hub_download(repository, "model.safetensors", local_files_only=not reachable)
-    except LocalEntryNotFoundError as error:
+    except (httpx.HTTPError, OfflineModeIsEnabled) as error:
         raise ValueError(
             f"Cannot reach the Hub ({constants.ENDPOINT}) to download {repository}, which is not in the cache. Check the network, or "
-            "download model.safetensors elsewhere and give its path to --source."
+            f"download {WEIGHTS} elsewhere and give its path to --source."
         ) from error
+    try:
+        (info,) = HfApi().get_paths_info(repository, WEIGHTS) or [None]
+        if info is None:
+            raise ValueError(f"{repository} on the Hub has no {WEIGHTS}.")
+        file = hf_hub_download(repository, WEIGHTS, local_dir=folder)
     except HfHubHTTPError as error:
         raise ValueError(
-            f"The Hub has no {repository} with a model.safetensors that you may read. Check the name; for a private model log in "
-            f"(`hf auth login`). The Hub says: {error.server_message or str(error).splitlines()[0]}"
+            f"The Hub has no {repository} that you may read. Check the name; for a private model log in (`hf auth login`). The Hub "
+            f"says: {error.server_message or str(error).splitlines()[0]}"
         ) from error
+    with open(file, "rb") as content:
+        if info.lfs is not None and sha_fileobj(content).hex() != info.lfs.sha256:
+            raise ValueError(
+                f"The download of {repository} is damaged: its checksum is not the one on the Hub. Try again."
+            )
+    return file
 
 
-def _locate(source: str) -> tuple[str, str | None]:
+@contextlib.contextmanager
+def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
     """The file of a source, and the Hub id that it comes from."""
     if os.path.isfile(source):
-        return source, None
-    if source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
+        yield source, None
+    elif source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
         raise FileNotFoundError(f"--source {source} is no file. Expected a .pth or .safetensors file.")
-    repository = _repository(source)
-    return _download(repository), repository
+    else:
+        repository = _repository(source)
+        with tempfile.TemporaryDirectory() as folder:
+            yield _download(repository, folder), repository
 
 
 @contextlib.contextmanager
@@ -230,8 +257,8 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
     """Writes the model of one source to `output`, and publishes it if asked; returns how it compares with timm's."""
     if variant is not None:
         CrossViTConfig.from_variant(variant)  # an unknown name shows before the download
-    file, repository = _locate(source)
-    state_dict = read_checkpoint(file)
+    with _local_file(source) as (file, repository):
+        state_dict = read_checkpoint(file)
     variant = variant or find_variant(state_dict)
     model = convert_checkpoint(state_dict, variant)
     if model.config.num_labels == 1000:
@@ -265,9 +292,9 @@ def convert_to_timm(source: str, output: Path) -> str:
     variant = find_variant(state_dict)
     comparison = _compare(model, variant, state_dict)
     with _replace_folder(output) as folder:
-        save_file({key: tensor.contiguous() for key, tensor in state_dict.items()}, folder / "model.safetensors")
+        save_file({key: tensor.contiguous() for key, tensor in state_dict.items()}, folder / WEIGHTS)
     return (
-        f'timm.create_model("{variant}", num_classes={model.config.num_labels}, checkpoint_path="{output}/model.safetensors"): '
+        f'timm.create_model("{variant}", num_classes={model.config.num_labels}, checkpoint_path="{output}/{WEIGHTS}"): '
         f"{comparison}"
     )
 

@@ -77,7 +77,7 @@ TASKS = """
     zero-shot-object-detection
 """.split()
 
-# What a card's metadata must be: lists, mappings, one of some strings, strings of a pattern, and `object` for any value.
+# What a card's metadata must be: lists, mappings, one of some strings, strings of a pattern, `object` for any value.
 # A key that ends in "?" may be left out.
 TEXT = re.compile(r"[\s\S]+")
 ID = re.compile(r"(?:[\w-]+\/)?[\w.-]+", re.ASCII)
@@ -322,6 +322,11 @@ class HubServer:
     def corrupt(self, repo_id: str, path: str):
         """From now on, downloads of the file have one wrong byte, with the right size and ETag."""
         self._corrupted.add((repo_id, path))
+
+    def mend(self):
+        """Ends all faults."""
+        for faults in (self.override_headers, self._corrupted, self._upload_cuts, self._download_cuts):
+            faults.clear()
 
     async def _serve(self, scope, receive, send):
         # A branch or a folder may have a slash, which is quoted in the URL: routes are matched before it is unquoted.

@@ -69,10 +69,10 @@ def refuse(capsys, *arguments) -> str:
 def test_all(tmp_path, monkeypatch, capsys):
     """What `--all` does, but for the download."""
 
-    def download(repository):
+    def download(repository, folder):
         variant = repository.removeprefix("timm/").removesuffix(".in1k")
-        write_weights(variant, tmp_path / "model.safetensors")
-        return str(tmp_path / "model.safetensors")
+        write_weights(variant, f"{folder}/model.safetensors")
+        return f"{folder}/model.safetensors"
 
     monkeypatch.setattr(command, "_download", download)
     run("--all", "--output", tmp_path / "models")

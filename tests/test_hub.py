@@ -1,0 +1,387 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The Hub over HTTP: huggingface_hub and transformers as they are, in processes of their own, against a server on this computer that
+speaks the Hub's protocol. Publishing and loading, with and without this package; private repositories; transfers that break off;
+files that are damaged; a server that means harm; and no token anywhere on the disk.
+
+    pytest tests/test_hub.py
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from hub_server import Blob, HubServer, Repository, card_errors
+from safetensors.torch import load, save
+
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+
+
+ALICE, BOB = "hf_alice_secret", "hf_bob_secret"
+CODE = {"configuration_crossvit.py", "image_processing_crossvit.py", "image_processing_pil_crossvit.py", "modeling_crossvit.py", "saving_crossvit.py"}  # fmt: skip
+MODEL = CODE | {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer(users={ALICE: "alice", BOB: "bob"}) as server:
+        yield server
+
+
+@pytest.fixture
+def client(hub, tmp_path):
+    """Runs code as a user: a home of their own, the server for the Hub. Returns what it printed."""
+
+    def run(
+        code: str, token: str | None = ALICE, home: str = "home", package: bool = True, fails: bool = False
+    ) -> str:
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path / home),
+            "HF_HOME": str(tmp_path / home / "huggingface"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_DEBUG": "1",  # logs every request, as a user who looks for an error would have it
+        }
+        if token:
+            environment["HF_TOKEN"] = token
+        prelude = "import sys\n" + ("import crossvit\n" if package else "sys.modules['crossvit'] = None\n")
+        process = subprocess.run(
+            [sys.executable, "-c", prelude + code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert (process.returncode != 0) == fails, process.stdout + process.stderr
+        for secret in (ALICE, BOB):
+            assert secret not in process.stdout + process.stderr
+        return process.stderr if fails else process.stdout
+
+    yield run
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert ALICE.encode() not in content and BOB.encode() not in content, path
+
+
+@pytest.fixture
+def model(saved_model, photos):
+    photos["landscape"].save(saved_model.parent / "photo.jpg")
+    return CrossViTForImageClassification.from_pretrained(saved_model).eval()
+
+
+def logits_of(code_path: str, **arguments) -> str:
+    """Code that loads a model and an image processor and saves the logits of the photo."""
+    options = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    return f"""
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained({code_path!r}{options}).eval()
+image_processor = AutoImageProcessor.from_pretrained({code_path!r}{options})
+with torch.no_grad():
+    torch.save(model(**image_processor(Image.open("photo.jpg"), return_tensors="pt")).logits, "logits.pt")
+print(type(model).__module__)
+"""
+
+
+def expected_logits(model, folder: Path) -> torch.Tensor:
+    from PIL import Image
+
+    inputs = CrossViTImageProcessor.from_image_size(48)(Image.open(folder / "photo.jpg"), return_tensors="pt")
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def test_publish_and_load(hub, client, model, tmp_path):
+    client("""
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+model = CrossViTForImageClassification.from_pretrained("model")
+model.push_to_hub("alice/model", license="apache-2.0", dataset="alice/photos", metrics={"accuracy": 0.875}, tags=["photos"])
+image_processor = CrossViTImageProcessor.from_pretrained("model")
+image_processor.push_to_hub("alice/model")
+""")
+    assert f"Bearer {ALICE}" in hub.authorizations
+    files = hub.files("alice/model", "main")
+    assert files.keys() - {".gitattributes"} == MODEL
+    repository = hub.repositories["alice/model"]
+    assert [commit.title for commit in repository.commits.values()][1:] == ["Upload model", "Upload processor"]
+    for name in CODE | {"config.json"}:
+        assert files[name] == (tmp_path / "model" / name).read_bytes(), name
+    # The Hub has checked the metadata at the commit; these are what it then shows.
+    card = files["README.md"].decode()
+    for line in (
+        "license: apache-2.0",
+        "library_name: transformers",
+        "pipeline_tag: image-classification",
+        "- photos",
+    ):
+        assert line in card, card
+    assert "value: 0.875" in card and "type: alice/photos" in card
+
+    # The snippet of the card, as it stands, on a machine that has transformers alone.
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    printed = client(snippet, token=None, home="newcomer", package=False)
+    assert {entry["label"] for entry in eval(printed)} == {f"LABEL_{index}" for index in range(5)}
+
+    expected = expected_logits(model, tmp_path)
+    # With the package its code is used, without a question; without the package the code that came with the model.
+    assert client(logits_of("alice/model"), token=None, home="bob").strip() == "crossvit.modeling_crossvit"
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected)
+    remote = logits_of("alice/model", trust_remote_code=True)
+    again = """
+model.save_pretrained("saved_again")
+image_processor.save_pretrained("saved_again")
+model.push_to_hub("bob/model")
+image_processor.push_to_hub("bob/model")
+"""
+    module = client(remote + again, token=BOB, home="carol", package=False)
+    assert module.startswith("transformers_modules.alice.model.")
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected)
+    # What was saved and published by the copy stands for itself: nothing in it points to the repository that it came from.
+    for name in CODE | {"config.json", "model.safetensors"}:
+        original = (tmp_path / "model" / name).read_bytes()
+        assert (tmp_path / "saved_again" / name).read_bytes() == original, name
+        assert hub.files("bob/model", "main")[name] == original, name
+    client(logits_of("bob/model", trust_remote_code=True), token=None, home="dave", package=False)
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected)
+
+    refused = client(logits_of("alice/model"), token=None, home="erin", package=False, fails=True)
+    assert "trust_remote_code=True" in refused
+
+
+def test_save_with_push(hub, client, model, tmp_path):
+    client("""
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+model = CrossViTForImageClassification.from_pretrained("model")
+model.save_pretrained("pushed", push_to_hub=True, repo_id="alice/pushed", commit_message="first")
+model.config.save_pretrained("config", push_to_hub=True, repo_id="alice/config")
+CrossViTImageProcessor.from_pretrained("model").save_pretrained("processor", push_to_hub=True, repo_id="alice/processor")
+model.push_to_hub("alice/pushed", revision="main", license="mit", max_shard_size="20KB")
+""")
+    shards = set(json.loads(hub.files("alice/pushed", "main")["model.safetensors.index.json"])["weight_map"].values())
+    assert len(shards) > 1
+    assert hub.files("alice/pushed", "main").keys() > {"README.md", "config.json", "modeling_crossvit.py"} | shards
+    assert hub.files("alice/config", "main").keys() > {"config.json", "modeling_crossvit.py"}
+    assert hub.files("alice/processor", "main").keys() > {"preprocessor_config.json", "image_processing_crossvit.py"}
+    card = hub.files("alice/pushed", "main")["README.md"].decode()
+    assert card.count("## How to use") == 1 and "license: mit" in card
+
+
+def test_revisions(hub, client, model, tmp_path):
+    client("""
+import torch
+from huggingface_hub import create_branch
+from crossvit import CrossViTForImageClassification
+model = CrossViTForImageClassification.from_pretrained("model")
+first = model.push_to_hub("alice/revisions").oid
+create_branch("alice/revisions", branch="next")
+with torch.no_grad():
+    model.classifier.heads[0].bias.add_(1)
+model.push_to_hub("alice/revisions", revision="next")
+same = CrossViTForImageClassification.from_pretrained("alice/revisions", revision=first)
+new = CrossViTForImageClassification.from_pretrained("alice/revisions", revision="next")
+old = CrossViTForImageClassification.from_pretrained("alice/revisions")
+difference = new.classifier.heads[0].bias - old.classifier.heads[0].bias
+assert torch.allclose(difference, torch.ones(5)), difference
+assert torch.equal(same.classifier.heads[0].bias, old.classifier.heads[0].bias)
+larger = CrossViTForImageClassification.from_pretrained("alice/revisions", image_sizes=[72, 64])
+assert larger.get_position_embeddings()[0].shape == (1, 37, 16)
+""")
+
+
+def test_private_repositories(hub, client, model, tmp_path):
+    client("""
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+CrossViTForImageClassification.from_pretrained("model").push_to_hub("alice/private", private=True)
+CrossViTImageProcessor.from_pretrained("model").push_to_hub("alice/private")
+""")
+    assert hub.repositories["alice/private"].private
+    client(logits_of("alice/private"))
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected_logits(model, tmp_path))
+    for token in (None, BOB):
+        error = client(logits_of("alice/private"), token=token, home=f"home of {token is None}", fails=True)
+        assert "alice/private is not a" in error.replace("\n", " ") and "private repository" in error
+
+
+def test_trainer(hub, client, model, tmp_path):
+    client("""
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.trainer import CrossViTTrainer
+dataset = Dataset.from_dict({"pixel_values": torch.randn(4, 3, 48, 48).tolist(), "labels": [0, 1, 2, 3]})
+trainer = CrossViTTrainer(
+    model=CrossViTForImageClassification.from_pretrained("model"),
+    args=TrainingArguments(
+        output_dir="run", max_steps=2, report_to="none", use_cpu=True, push_to_hub=True, hub_model_id="alice/trained"
+    ),
+    train_dataset=dataset,
+    eval_dataset=dataset,
+    compute_metrics=lambda prediction: {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())},
+    processing_class=CrossViTImageProcessor.from_pretrained("model"),
+)
+trainer.train()
+trainer.evaluate()
+trainer.push_to_hub(license="apache-2.0", dataset="Noise", dataset_tags="alice/noise", dataset_args="default")
+""")
+    files = hub.files("alice/trained", "main")
+    assert files.keys() > MODEL
+    card = files["README.md"].decode()
+    assert not card_errors(card)
+    for part in (
+        "pipeline_tag: image-classification",
+        "license: apache-2.0",
+        "type: accuracy",
+        "## How to use",
+        "alice/trained",
+    ):
+        assert part in card, card
+    client(logits_of("alice/trained", trust_remote_code=True), token=None, home="newcomer", package=False)
+
+
+# Transfers that break off. The client waits between its attempts; here it does not.
+
+NO_WAITING = """
+import huggingface_hub.file_download, huggingface_hub.utils._http
+huggingface_hub.file_download.time.sleep = lambda seconds: None
+"""
+
+
+def test_an_upload_that_breaks_off(hub, client, model, tmp_path):
+    push = (
+        NO_WAITING
+        + """
+from crossvit import CrossViTForImageClassification
+CrossViTForImageClassification.from_pretrained("model").push_to_hub("alice/upload")
+"""
+    )
+    hub.cut_next_upload(10_000, times=6)  # one more than the client tries
+    client(push, fails=True)
+    assert "model.safetensors" not in hub.files("alice/upload", "main")
+    hub.cut_next_upload(10_000)
+    client(push)
+    assert (
+        hub.files("alice/upload", "main")["model.safetensors"]
+        == (tmp_path / "model" / "model.safetensors").read_bytes()
+    )
+
+
+def test_a_download_that_breaks_off_is_resumed(hub, client, tmp_path):
+    """CrossViT-Ti: the client keeps whole chunks of 10 MiB."""
+    config = CrossViTConfig.from_variant("crossvit_tiny_240", num_labels=5)
+    CrossViTForImageClassification(config).save_pretrained(tmp_path / "tiny")
+    files = {
+        path.name: Blob(path.read_bytes(), lfs=path.suffix == ".safetensors") for path in (tmp_path / "tiny").iterdir()
+    }
+    hub.repositories["alice/tiny"] = Repository("alice/tiny", private=False)
+    commit = hub.repositories["alice/tiny"].commit("main", "tiny", files)
+    load = (
+        NO_WAITING
+        + """
+from crossvit import CrossViTForImageClassification
+here = CrossViTForImageClassification.from_pretrained("tiny").state_dict()
+there = CrossViTForImageClassification.from_pretrained("alice/tiny").state_dict()
+assert all((here[key] == there[key]).all() for key in here)
+"""
+    )
+    hub.cut_next_download(15 * 2**20)
+    client(load)
+    path = f"/alice/tiny/resolve/{commit.sha}/model.safetensors"
+    downloads = [entry for entry in hub.requests if (entry.method, entry.path) == ("GET", path)]
+    assert [entry.range for entry in downloads] == [None, f"bytes={10 * 2**20}-"]
+    # Where it breaks off for good, that is an error; the next call starts again.
+    hub.cut_next_download(1000, times=20)
+    error = client(load, home="other", fails=True)
+    assert "alice/tiny" in error
+    hub.mend()
+    client(load, home="other")
+
+
+# The convert command
+
+
+@pytest.fixture
+def published(hub):
+    """timm's repository of a model, with random weights."""
+    reference = timm.create_model("crossvit_9_240")
+    weights = save(reference.state_dict())
+    repository = Repository("timm/crossvit_9_240.in1k", private=False)
+    repository.commit("main", "weights", {"model.safetensors": Blob(weights, lfs=True)})
+    hub.repositories[repository.id] = repository
+    hub.mend()
+    return reference
+
+
+def convert(client, *arguments: str, **kwargs) -> str:
+    return client(f"from crossvit.convert import main\nmain({list(arguments)!r})", **kwargs)
+
+
+def test_convert_and_publish(hub, client, published, photos, tmp_path):
+    source = ["--source", "timm/crossvit_9_240.in1k"]
+    printed = convert(client, *source, "--output", "model", "--push-to-hub", "alice/crossvit_9_240")
+    assert "crossvit_9_240: largest difference to timm on a photo: " in printed
+    files = hub.files("alice/crossvit_9_240", "main")
+    assert files.keys() - {".gitattributes"} == MODEL
+    assert len(load(files["model.safetensors"])) == len(
+        CrossViTForImageClassification(CrossViTConfig.from_variant("crossvit_9_240")).state_dict()
+    )
+    assert json.loads(files["config.json"])["id2label"]["0"] == "tench"
+    assert not card_errors(files["README.md"].decode())
+    photos["landscape"].save(tmp_path / "photo.jpg")
+    (snippet,) = re.findall(r"```python\n(.*?)```", files["README.md"].decode(), re.S)
+    assert len(eval(client(snippet, token=None, home="newcomer", package=False))) == 5
+
+
+def test_convert_what_is_not_there(hub, client, tmp_path):
+    error = convert(client, "--source", "alice/nothing", "--output", "model", fails=True)
+    assert error.splitlines()[-1].startswith("error: The Hub has no alice/nothing that you may read.")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_download_is_noticed(hub, client, published, tmp_path):
+    hub.corrupt("timm/crossvit_9_240.in1k", "model.safetensors")
+    error = convert(client, "--source", "crossvit_9_240", "--output", "model", fails=True)
+    assert "is damaged: its checksum is not the one on the Hub" in error
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Repo-Commit": "../../../evil"},
+        {"X-Linked-Etag": '"../../../../evil"', "ETag": '"../../../../evil"'},
+        {"X-Linked-Etag": '"/{tmp_path}/evil"'},
+        {"Content-Disposition": 'attachment; filename="../../evil"'},
+    ],
+    ids=["commit", "etag", "absolute-etag", "filename"],
+)
+def test_a_server_that_means_harm_writes_nothing_elsewhere(hub, client, published, tmp_path, headers):
+    hub.override_headers.update({name: value.format(tmp_path=tmp_path) for name, value in headers.items()})
+    code = "from crossvit.convert import main\ntry:\n    main(['--source', 'crossvit_9_240', '--output', 'models/model'])\nexcept SystemExit as error:\n    assert 'error' in str(error), error"
+    client(code)
+    hub.mend()
+    assert {path.name for path in tmp_path.iterdir()} <= {"models", "home"}
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not (tmp_path / "models").exists() or os.listdir(tmp_path / "models") == ["model"]
