@@ -20,6 +20,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
+from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
 
@@ -63,6 +64,7 @@ CONVOLUTIONAL_STEMS = {
 
 # What loads a saved model where this package is not installed.
 _AUTO_MAP = {
+    "AutoBackbone": "modeling_crossvit.CrossViTBackbone",
     "AutoConfig": "configuration_crossvit.CrossViTConfig",
     "AutoModel": "modeling_crossvit.CrossViTModel",
     "AutoModelForImageClassification": "modeling_crossvit.CrossViTForImageClassification",
@@ -91,7 +93,7 @@ def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     """
 )
 @strict
-class CrossViTConfig(PreTrainedConfig):
+class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     r"""
     image_sizes (`list`, *optional*, defaults to `[240, 224]`):
         The size at which each branch sees the image, in pixels, as an int or `[height, width]`. The first is the size of
@@ -168,10 +170,15 @@ class CrossViTConfig(PreTrainedConfig):
     drop_path_rate: float | int = 0.0
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-6
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
 
     def __post_init__(self, **kwargs):
         for name in _PER_BRANCH:
             setattr(self, name, _as_list(getattr(self, name)))
+        out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
+        if self.stage_names:  # or validation says what is wrong
+            self.set_output_features_output_indices(out_features, out_indices)
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -214,6 +221,16 @@ class CrossViTConfig(PreTrainedConfig):
     @property
     def num_branches(self) -> int:
         return len(self.hidden_sizes)
+
+    @property
+    def stage_names(self) -> list[str]:
+        """
+        Names of the feature maps of [`CrossViTBackbone`], as in timm branch by branch, so that strides do not fall: `small_stage1` to
+        `small_stage3`, then `large_stage1` to `large_stage3`. With more than two branches, `branch0_stage1` and so on.
+        """
+        two = self.num_branches == 2
+        branches = ["small", "large"] if two else [f"branch{branch}" for branch in range(self.num_branches)]
+        return [f"{branch}_stage{stage}" for branch in branches for stage in range(1, self.num_stages + 1)]
 
     @property
     def num_hidden_states(self) -> int:

@@ -18,18 +18,19 @@ Importing this package registers it: afterwards `AutoModel`, `AutoModelForImageC
 `pipeline` load CrossViT models as they load those that transformers ships.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from .checkpoints import convert_checkpoint
 from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
 from .image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
-from .modeling_crossvit import CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
+from .modeling_crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
 
 
 __version__ = "0.1.0.dev0"
 
 # `exist_ok`: a later transformers may have a model type of this name; whoever imports this package wants this one.
 AutoConfig.register(CrossViTConfig.model_type, CrossViTConfig, exist_ok=True)
+AutoBackbone.register(CrossViTConfig, CrossViTBackbone, exist_ok=True)
 AutoModel.register(CrossViTConfig, CrossViTModel, exist_ok=True)
 AutoModelForImageClassification.register(CrossViTConfig, CrossViTForImageClassification, exist_ok=True)
 AutoImageProcessor.register(
@@ -40,6 +41,7 @@ AutoImageProcessor.register(
 
 __all__ = [
     "CROSSVIT_VARIANTS",
+    "CrossViTBackbone",
     "CrossViTConfig",
     "CrossViTForImageClassification",
     "CrossViTImageProcessor",

@@ -46,6 +46,7 @@ from huggingface_hub import (
     upload_folder,
 )
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx  # the version that the client uses
 from huggingface_hub.utils.sha import sha_fileobj
 from PIL import Image
@@ -113,9 +114,10 @@ def _download(repository: str, folder: str) -> str:
             f"download {WEIGHTS} elsewhere and give its path to --source."
         ) from error
     try:
-        (info,) = HfApi().get_paths_info(repository, WEIGHTS) or [None]
-        if info is None:
+        infos = HfApi().get_paths_info(repository, WEIGHTS)
+        if not infos or not isinstance(infos[0], RepoFile) or infos[0].lfs is None:
             raise ValueError(f"{repository} on the Hub has no {WEIGHTS}.")
+        checksum = infos[0].lfs.sha256
         file = hf_hub_download(repository, WEIGHTS, local_dir=folder)
     except HfHubHTTPError as error:
         raise ValueError(
@@ -123,7 +125,7 @@ def _download(repository: str, folder: str) -> str:
             f"says: {error.server_message or str(error).splitlines()[0]}"
         ) from error
     with open(file, "rb") as content:
-        if info.lfs is not None and sha_fileobj(content).hex() != info.lfs.sha256:
+        if sha_fileobj(content).hex() != checksum:
             raise ValueError(
                 f"The download of {repository} is damaged: its checksum is not the one on the Hub. Try again."
             )

@@ -49,7 +49,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BackboneOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, logging
@@ -646,23 +648,6 @@ class CrossViTPreTrainedModel(PreTrainedModel):
         ]
         self._require_grads_hook = self._require_grads_hooks[0]
 
-
-@auto_docstring(
-    custom_intro="""
-    The two (or more) branches of CrossViT with their fusion, without a head on top.
-    """
-)
-class CrossViTModel(CrossViTPreTrainedModel):
-    def __init__(self, config: CrossViTConfig):
-        super().__init__(config)
-        branches = range(config.num_branches)
-        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in branches)
-        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
-        self.layernorms = nn.ModuleList(
-            nn.LayerNorm(hidden_size, eps=config.layer_norm_eps) for hidden_size in config.hidden_sizes
-        )
-        self.post_init()
-
     def _check_pixel_values(self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None):
         """Refuses wrong input by its shape and type alone, so that nothing waits for the device."""
         expected = f"floating point pixel values of shape (batch_size, {self.config.num_channels}, height, width)"
@@ -704,6 +689,38 @@ class CrossViTModel(CrossViTPreTrainedModel):
                     f"{max(self.config.patch_sizes)}x{max(self.config.patch_sizes)}."
                 )
 
+    def _encode(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> list[list[torch.Tensor]]:
+        """The tokens of every branch after each stage."""
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
+        stages = []
+        for stage in self.stages:
+            hidden_states = stage(hidden_states, **kwargs)
+            stages.append(hidden_states)
+        return stages
+
+
+@auto_docstring(
+    custom_intro="""
+    The two (or more) branches of CrossViT with their fusion, without a head on top.
+    """
+)
+class CrossViTModel(CrossViTPreTrainedModel):
+    def __init__(self, config: CrossViTConfig):
+        super().__init__(config)
+        branches = range(config.num_branches)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in branches)
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
+        self.layernorms = nn.ModuleList(
+            nn.LayerNorm(hidden_size, eps=config.layer_norm_eps) for hidden_size in config.hidden_sizes
+        )
+        self.post_init()
+
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     @auto_docstring
@@ -733,10 +750,7 @@ class CrossViTModel(CrossViTPreTrainedModel):
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
         (torch.Size([1, 197, 192]), torch.Size([1, 288]))
         ```"""
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
-        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
-        for stage in self.stages:
-            hidden_states = stage(hidden_states, **kwargs)
+        hidden_states = self._encode(pixel_values, interpolate_pos_encoding, **kwargs)[-1]
         hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, hidden_states))
 
         return CrossViTModelOutput(
@@ -911,4 +925,69 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
         )
 
 
-__all__ = ["CrossViTForImageClassification", "CrossViTModel", "CrossViTPreTrainedModel"]
+@auto_docstring(
+    custom_intro="""
+    Output of [`CrossViTBackbone`].
+    """
+)
+@dataclass
+class CrossViTBackboneOutput(BackboneOutput):
+    r"""
+    cross_attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        As in [`CrossViTModelOutput`].
+    """
+
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@auto_docstring(
+    custom_intro="""
+    CrossViT as a backbone for detection and segmentation: the patch tokens of either branch after any stage, as maps. Which ones is
+    `config.out_features`, a part of `config.stage_names`; by default the large branch after the last stage. timm: `features_only`.
+    """
+)
+class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
+    # What the classification model has in addition.
+    _keys_to_ignore_on_load_unexpected = [r"^(crossvit\.)?layernorms\.", r"^classifier\."]
+
+    def __init__(self, config: CrossViTConfig):
+        super().__init__(config)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
+        self.num_features = [width for width in config.hidden_sizes for _ in range(config.num_stages)]
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> CrossViTBackboneOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
+            Images of any size of at least one patch. A feature map of branch `b` has as many rows and columns as the image has
+            patches there: the ratio of the configured sizes, rounded.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from crossvit import CrossViTBackbone, CrossViTConfig
+
+        >>> config = CrossViTConfig.from_variant("crossvit_tiny_240", out_features=["small_stage3", "large_stage3"])
+        >>> backbone = CrossViTBackbone(config).eval()
+        >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 240, 360)).feature_maps]
+        [(1, 96, 20, 30), (1, 192, 14, 21)]
+        ```"""
+        stages = self._encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
+        feature_maps = ()
+        for branch, embeddings in enumerate(self.embeddings):
+            grid = embeddings.scaled_grid_size(*pixel_values.shape[-2:])
+            for stage, hidden_states in enumerate(stages):
+                if branch * len(stages) + stage in self.out_indices:
+                    patches = hidden_states[branch][:, 1:]
+                    feature_maps += (
+                        patches.transpose(1, 2).unflatten(2, grid).contiguous(),
+                    )  # (B, N, C) -> (B, C, rows, columns)
+        return CrossViTBackboneOutput(feature_maps=feature_maps)
+
+
+__all__ = ["CrossViTBackbone", "CrossViTForImageClassification", "CrossViTModel", "CrossViTPreTrainedModel"]

@@ -205,6 +205,9 @@ old = CrossViTForImageClassification.from_pretrained("alice/revisions")
 difference = new.classifier.heads[0].bias - old.classifier.heads[0].bias
 assert torch.allclose(difference, torch.ones(5)), difference
 assert torch.equal(same.classifier.heads[0].bias, old.classifier.heads[0].bias)
+from transformers import AutoBackbone
+backbone = AutoBackbone.from_pretrained("alice/revisions", revision="next", out_features=["small_stage1", "large_stage2"])
+assert type(backbone) is crossvit.CrossViTBackbone and backbone.channels == [16, 24]
 larger = CrossViTForImageClassification.from_pretrained("alice/revisions", image_sizes=[72, 64])
 assert larger.get_position_embeddings()[0].shape == (1, 37, 16)
 """)
