@@ -70,6 +70,9 @@ _AUTO_MAP = {
     "AutoModelForImageClassification": "modeling_crossvit.CrossViTForImageClassification",
 }
 
+_TENSOR_PARALLEL_ATTENTION = {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"}
+_TENSOR_PARALLEL_MLP = {"fc1": "colwise", "fc2": "rowwise"}
+
 _PER_BRANCH = ("image_sizes", "patch_sizes", "hidden_sizes", "depths", "num_attention_heads", "mlp_ratios")
 
 
@@ -145,14 +148,6 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
 
     model_type = "crossvit"
 
-    # Each branch is sharded layer by layer; the stages are what runs one after the other.
-    base_model_fsdp_plan = {
-        "embeddings.*": "free_full_weight",
-        "stages.*.layers.*.*": "free_full_weight",
-        "stages.*.fusions.*": "free_full_weight",
-        "layernorms": "keep_full_weight",
-    }
-
     image_sizes: list[int | list[int] | tuple[int, int]] | tuple[int | list[int] | tuple[int, int], ...] = (240, 224)
     patch_sizes: list[int] | tuple[int, ...] = (12, 16)
     num_channels: int = 3
@@ -221,6 +216,26 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     @property
     def num_branches(self) -> int:
         return len(self.hidden_sizes)
+
+    # The plans name each layer: of two indices that follow each other, transformers takes a `*` for the first one only.
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
+        """Tensor parallelism. Whole heads go to a device: the heads of every branch must be a multiple of the devices."""
+        plan = {
+            f"stages.*.fusions.*.cross_attention.{name}": style for name, style in _TENSOR_PARALLEL_ATTENTION.items()
+        }
+        for layer in range(max(self.depths)):
+            prefix = f"stages.*.layers.*.{layer}"
+            plan |= {f"{prefix}.attention.{name}": style for name, style in _TENSOR_PARALLEL_ATTENTION.items()}
+            plan |= {f"{prefix}.mlp.{name}": style for name, style in _TENSOR_PARALLEL_MLP.items()}
+        return plan
+
+    @property
+    def base_model_fsdp_plan(self) -> dict[str, str]:  # type: ignore[override]
+        """FSDP2: the weights of a layer or of a fusion are gathered when it runs, and freed after it."""
+        layers = {f"stages.*.layers.*.{layer}": "free_full_weight" for layer in range(max(self.depths))}
+        fusions = {"embeddings.*": "free_full_weight", "stages.*.fusions.*": "free_full_weight"}
+        return {**fusions, **layers, "layernorms.*": "keep_full_weight"}
 
     @property
     def stage_names(self) -> list[str]:
