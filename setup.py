@@ -16,6 +16,7 @@ dev = [
     *training,
     *convert,
     "timm==1.0.31",
+    "peft",
     "pytest",
     "ruff==0.17.6",
     "mypy==2.4.1",

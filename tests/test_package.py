@@ -91,12 +91,26 @@ def test_import_is_silent(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_import_is_fast(tmp_path):
+    """At most half a second more than what anybody needs for such a model. The faster of three runs, since machines are noisy."""
+    common = "import torch; from transformers import ViTModel, ViTImageProcessor"
+    seconds = {
+        code: min(
+            float(run_python(f"import time; start = time.time(); {code}; print(time.time() - start)", tmp_path).stdout)
+            for _ in range(3)
+        )
+        for code in (common, f"{common}; import crossvit")
+    }
+    assert seconds[f"{common}; import crossvit"] - seconds[common] < 0.5, seconds
+
+
 def test_import_registers_everything(tmp_path):
     code = """
 import crossvit
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
 config = AutoConfig.for_model("crossvit")
 assert type(config) is crossvit.CrossViTConfig
+assert type(AutoBackbone.from_config(config)) is crossvit.CrossViTBackbone
 assert type(AutoModel.from_config(config)) is crossvit.CrossViTModel
 assert type(AutoModelForImageClassification.from_config(config)) is crossvit.CrossViTForImageClassification
 """
