@@ -38,6 +38,9 @@ def _attention(timm: str, ours: str) -> list[WeightRenaming]:
 # One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
 # converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
 CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
+    # IBM's spelling; in the other direction the rule below comes first.
+    WeightRenaming(r"cls_token\.(\d+)", r"embeddings\.\1\.cls_token"),
+    WeightRenaming(r"pos_embed\.(\d+)", r"embeddings\.\1\.position_embeddings"),
     WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
     WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
     WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),
@@ -67,7 +70,7 @@ CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
     ),
 ]
 
-# With this, `from_pretrained` reads a folder whose weights have timm's keys.
+# With this, `from_pretrained` reads a folder whose weights have timm's or IBM's keys.
 register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
 
 

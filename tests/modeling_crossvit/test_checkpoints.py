@@ -194,12 +194,16 @@ def test_half_precision_is_kept(reference):
     assert convert_small(reference.bfloat16()).dtype == torch.bfloat16
 
 
-def test_from_pretrained_reads_timm_s_keys(reference, tmp_path):
+@pytest.mark.parametrize("release", ["timm", "IBM"])
+def test_from_pretrained_reads_the_keys_of_the_releases(reference, tmp_path, release):
+    state_dict = reference.state_dict()
     CrossViTConfig(**CONFIG_SMALL).save_pretrained(tmp_path)
-    save_file(reference.state_dict(), tmp_path / "model.safetensors")
+    save_file(state_dict if release == "timm" else as_ibm(state_dict), tmp_path / "model.safetensors")
     model, info = CrossViTForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert_equal_logits(model, reference)
+    back = to_timm_state_dict(model)
+    assert back.keys() == state_dict.keys() and all(torch.equal(back[key], state_dict[key]) for key in back)
     model.save_pretrained(tmp_path / "again")
     assert_equal_logits(CrossViTForImageClassification.from_pretrained(tmp_path / "again"), reference)
 
