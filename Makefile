@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint parity pictures clean
+.PHONY: help quickstart test conformance lint parity pictures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,9 @@ quickstart: $(VENV)/training  ## Train a small CrossViT on handwritten digits, s
 
 test: $(VENV)/dev  ## Run all tests
 	$(BIN)/python -m pytest
+
+conformance: $(VENV)/dev  ## Run transformers' own common tests on our classes: tests/conformance
+	$(BIN)/python -m pytest tests/conformance --quiet -rN
 
 lint: $(VENV)/dev  ## Check style, transformers' model rules and types
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ dev = [
     "timm==1.0.31",
     "peft",
     "pytest",
+    "parameterized",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "transformers-mlinter==0.1.5",

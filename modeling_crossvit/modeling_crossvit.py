@@ -79,7 +79,8 @@ class CrossViTModelOutput(ModelOutput):
         The final CLS tokens of all branches side by side, small branch first.
     branch_hidden_states (`tuple(torch.FloatTensor)`):
         Tokens of every branch after its final LayerNorm, small branch first, each of shape
-        `(batch_size, 1 + num_patches, hidden_size)` of that branch.
+        `(batch_size, 1 + num_patches, hidden_size)` of that branch. Always an attribute; an item of the output (as in
+        `outputs["branch_hidden_states"]` or a tuple output) with `output_hidden_states=True`.
     hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
         The embeddings of every branch, then the output of the first stage for every branch, then that of the second, and so
         on: the state of branch `b` after stage `k` (0 for the embeddings) is `hidden_states[k * num_branches + b]`.
@@ -527,8 +528,14 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             config = copy.deepcopy(config)
             config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info=True`
+        # transformers would give each process a part of timm's `qkv`, and take that apart: the wrong rows.
+        if kwargs.get("distributed_config") is not None and getattr(model, "_weight_conversions", None):
+            raise ValueError(
+                "A checkpoint with timm's names cannot be loaded with a `distributed_config`. Load it without one, save it with "
+                "`save_pretrained`, and load what that wrote."
+            )
         if image_sizes is not None:
-            model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info=True`
             model.resize_position_embeddings(image_sizes)
         return loaded
 
@@ -753,11 +760,15 @@ class CrossViTModel(CrossViTPreTrainedModel):
         hidden_states = self._encode(pixel_values, interpolate_pos_encoding, **kwargs)[-1]
         hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, hidden_states))
 
-        return CrossViTModelOutput(
+        requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        outputs = CrossViTModelOutput(
             last_hidden_state=hidden_states[-1],
             pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
-            branch_hidden_states=hidden_states,
+            branch_hidden_states=hidden_states if requested else None,
         )
+        # Otherwise an attribute and no item: pipelines take every item apart along the batch, and cannot do so with a tuple.
+        object.__setattr__(outputs, "branch_hidden_states", hidden_states)
+        return outputs
 
 
 class CrossViTClassifier(nn.Module):

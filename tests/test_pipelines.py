@@ -121,6 +121,11 @@ def test_feature_extraction(saved_model, images):
     assert np.array_equal(np.float32(extractor(images[0])), outputs.last_hidden_state.numpy())
     assert np.array_equal(np.float32(extractor(images[0], pool=True)), outputs.pooler_output.numpy())
     assert extractor(images[0], return_tensors=True).shape == (1, 5, 24)
+    # More images in a batch than branches: whatever is among the outputs is taken apart along the batch.
+    batch = extractor(images, batch_size=len(images), pool=True)
+    # Another batch size may add up in another order: float32, values of the order of 1.
+    np.testing.assert_allclose(np.float32(batch[0]), outputs.pooler_output.numpy(), rtol=0, atol=1e-5)
+    assert len(batch) == len(images) == 5
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "absent"])

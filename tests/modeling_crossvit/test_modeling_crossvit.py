@@ -58,7 +58,12 @@ def test_shapes_and_names_of_the_outputs(model, pixel_values):
     for weights in (*outputs.attentions, *outputs.cross_attentions):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert model(pixel_values).keys() == {"logits"}
-    assert model.crossvit(pixel_values).keys() == {"last_hidden_state", "pooler_output", "branch_hidden_states"}
+    # The tuple of branches is always there, among the items only on request.
+    default, outputs = model.crossvit(pixel_values), model.crossvit(pixel_values, output_hidden_states=True)
+    assert default.keys() == {"last_hidden_state", "pooler_output"}
+    assert all(
+        torch.equal(*pair) for pair in zip(default.branch_hidden_states, outputs["branch_hidden_states"], strict=True)
+    )
 
 
 def test_relations_between_the_outputs(model, pixel_values):
