@@ -59,6 +59,8 @@ def client(hub, tmp_path):
             "HF_HOME": str(tmp_path / home / "huggingface"),
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",
+            # Sums over more threads are rounded differently: here they are compared bit for bit.
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
             "HF_DEBUG": "1",  # logs every request, as a user who looks for an error would have it
         }
         if token:

@@ -57,6 +57,8 @@ def run(code: str, folder: Path, without: tuple[str, ...] = ()) -> str:
         "HOME": str(folder),
         "HF_HUB_OFFLINE": "1",
         "HF_MODULES_CACHE": str(folder / "modules"),
+        # Sums over more threads are rounded differently: here they are compared bit for bit.
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
     process = subprocess.run(
         [sys.executable, "-c", f"import sys\n{blocked}{code}"],
