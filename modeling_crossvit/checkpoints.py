@@ -14,6 +14,7 @@
 """Checkpoints of timm and of the authors' release (IBM/CrossViT), in both directions."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -141,7 +142,7 @@ def _architecture_of_variant(variant: str) -> dict:
         "hidden_sizes": config.hidden_sizes,
         "depths": config.depths,
         "intermediate_sizes": [int(width * ratio) for width, ratio in zip(config.hidden_sizes, config.mlp_ratios)],
-        "positions": [1 + (size // patch) ** 2 for size, patch in zip(config.image_sizes, config.patch_sizes)],
+        "positions": [1 + math.prod(config.branch_grid_size(branch)) for branch in range(config.num_branches)],
         "use_convolutional_stem": config.use_convolutional_stem,
     }
 

@@ -59,10 +59,10 @@ from .checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_t
 from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
 from .image_processing import CrossViTImageProcessorPil
 from .modeling_crossvit import CrossViTForImageClassification
-from .saving_crossvit import complete_model_card
+from .saving_crossvit import SAVED_FILES, complete_model_card
 
 
-# Top-1 accuracy on ImageNet-1k: of the paper (Tables 1, 3 and 4), and of timm's copy of the weights (its results-imagenet.csv).
+# Top-1 accuracy on ImageNet-1k: of the paper, and of timm's copy of the weights (its results-imagenet.csv).
 PUBLISHED_ACCURACIES = {
     "crossvit_tiny_240": (73.4, 73.352),
     "crossvit_small_240": (81.0, 81.036),
@@ -169,7 +169,7 @@ def _check_output(output: Path, overwrite: bool):
         raise ValueError(f"--output {output} is a file. Give a folder.")
     if not output.is_dir() or not any(output.iterdir()):
         return
-    patterns = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md", ".cache")
+    patterns = (*SAVED_FILES, ".cache")
     foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
     if foreign:
         raise ValueError(

@@ -59,7 +59,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
-from .saving_crossvit import complete_model_card
+from .saving_crossvit import SAVED_FILES, complete_model_card
 
 
 logger = logging.get_logger(__name__)
@@ -617,8 +617,7 @@ class CrossViTPreTrainedModel(PreTrainedModel):
         card.data.tags += [tag for tag in [*(self.model_tags or []), *tags] if tag not in card.data.tags]
         card.save(folder / "README.md")
         # The folder may hold more than the model, for example the checkpoints of a training run.
-        saved = ["*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md"]
-        allow_patterns = [path.name for pattern in saved for path in folder.glob(pattern)]
+        allow_patterns = [path.name for pattern in SAVED_FILES for path in folder.glob(pattern)]
         kwargs = {"commit_message": "Upload model", **kwargs}
         return upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=allow_patterns, **kwargs)
 

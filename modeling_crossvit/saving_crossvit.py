@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# What `save_pretrained` and a model card leave in a folder.
+SAVED_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md")
+
 _RELATIVE_IMPORT = re.compile(r"^from \.+(?:\w+\.)*(\w+) import", re.MULTILINE)
 
 # transformers writes this into the card of a repository that has none.

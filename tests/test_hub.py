@@ -30,6 +30,7 @@ import pytest
 import timm
 import torch
 from hub_server import Blob, HubServer, Repository, card_errors
+from PIL import Image
 from safetensors.torch import load, save
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -108,8 +109,6 @@ print(type(model).__module__)
 
 
 def expected_logits(model, folder: Path) -> torch.Tensor:
-    from PIL import Image
-
     inputs = CrossViTImageProcessor.from_image_size(48)(Image.open(folder / "photo.jpg"), return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits
