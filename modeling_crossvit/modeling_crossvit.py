@@ -988,15 +988,13 @@ class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
         [(1, 96, 20, 30), (1, 192, 14, 21)]
         ```"""
         stages = self._encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
-        feature_maps = ()
+        feature_maps, names = (), iter(self.stage_names)
         for branch, embeddings in enumerate(self.embeddings):
             grid = embeddings.scaled_grid_size(*pixel_values.shape[-2:])
-            for stage, hidden_states in enumerate(stages):
-                if branch * len(stages) + stage in self.out_indices:
-                    patches = hidden_states[branch][:, 1:]
-                    feature_maps += (
-                        patches.transpose(1, 2).unflatten(2, grid).contiguous(),
-                    )  # (B, N, C) -> (B, C, rows, columns)
+            for hidden_states in stages:
+                if next(names) in self.out_features:
+                    patches = hidden_states[branch][:, 1:].transpose(1, 2)  # (B, N, C) -> (B, C, N)
+                    feature_maps += (patches.unflatten(2, grid).contiguous(),)  # (B, C, rows, columns)
         return CrossViTBackboneOutput(feature_maps=feature_maps)
 
 

@@ -13,8 +13,9 @@
 # limitations under the License.
 """
 Proves that the configuration and the models pass transformers' own common tests (`ConfigTester`, `ModelTesterMixin`,
-`PipelineTesterMixin`, `TrainingTesterMixin`, `FSDPTesterMixin`, `TensorParallelTesterMixin` of the installed release): loading,
-saving, initialisation, attention implementations, gradient checkpointing, outputs, training, two and four processes.
+`PipelineTesterMixin`, `BackboneTesterMixin`, `TrainingTesterMixin`, `FSDPTesterMixin`, `TensorParallelTesterMixin` of the
+installed release): loading, saving, initialisation, attention implementations, gradient checkpointing, outputs, feature maps,
+training, two and four processes.
 
     make conformance
 
@@ -32,6 +33,7 @@ import torch
 from prepare import SMALL
 from safetensors.torch import load_file
 from tests.distributed_testing_utils import run_distributed
+from tests.test_backbone_common import BackboneTesterMixin
 from tests.test_configuration_common import ConfigTester
 from tests.test_fsdp_mixin import FSDPTesterMixin
 from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
@@ -42,7 +44,13 @@ from tokens_as_images import VOCAB_SIZE, CrossViTOfTokens, load_in_parts, run_on
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
+from crossvit import (
+    CrossViTBackbone,
+    CrossViTConfig,
+    CrossViTForImageClassification,
+    CrossViTModel,
+    CrossViTPreTrainedModel,
+)
 from tests import test_fsdp_mixin, test_modeling_common, test_tensor_parallel_mixin
 
 
@@ -284,4 +292,25 @@ class CrossViTModelTest(
             super()._run_fsdp2_distributed_test(test_name, test_impl, *args, **kwargs)
 
 
-# The place of `BackboneTesterMixin`, in a class of its own: it has a `test_config` too.
+class CrossViTBackboneTest(BackboneTesterMixin, unittest.TestCase):
+    all_model_classes = (CrossViTBackbone,)
+    config_class = CrossViTConfig
+
+    def setUp(self):
+        self.model_tester = CrossViTModelTester(self)
+
+    def test_config(self):
+        # The test wants the names of a single branch, `stem` and `stage1` on, and a depth per stage. The same with the names here.
+        names = [f"{branch}_stage{stage}" for branch in ("small", "large") for stage in (1, 2, 3)]
+        for arguments, features, indices in (
+            ({}, ["large_stage3"], [5]),
+            ({"out_features": None, "out_indices": None}, ["large_stage3"], [5]),
+            ({"out_features": names[:2], "out_indices": [0, 1]}, names[:2], [0, 1]),
+            ({"out_features": [names[1], names[3]]}, [names[1], names[3]], [1, 3]),
+            ({"out_indices": [0, 2]}, [names[0], names[2]], [0, 2]),
+        ):
+            config = CrossViTConfig(**arguments)
+            self.assertEqual(config.stage_names, names)
+            self.assertEqual((config.out_features, config.out_indices), (features, indices))
+        with self.assertRaises(ValueError):
+            CrossViTConfig(out_features=names[:2], out_indices=[0, 2])
