@@ -221,13 +221,16 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     @property
     def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
         """Tensor parallelism. Whole heads go to a device: the heads of every branch must be a multiple of the devices."""
+        attentions = ["stages.*.fusions.*.cross_attention"]
+        # CODEPATH: no published model has more than one fusion layer; the L = 2 model of Table 7 has.
+        if self.num_fusion_layers > 1:
+            attentions.append("stages.*.fusions.*.refinements.*.cls_attention")
+        attentions += [f"stages.*.layers.*.{layer}.attention" for layer in range(max(self.depths))]
         plan = {
-            f"stages.*.fusions.*.cross_attention.{name}": style for name, style in _TENSOR_PARALLEL_ATTENTION.items()
+            f"{attention}.{name}": style for attention in attentions for name, style in _TENSOR_PARALLEL_ATTENTION.items()
         }
         for layer in range(max(self.depths)):
-            prefix = f"stages.*.layers.*.{layer}"
-            plan |= {f"{prefix}.attention.{name}": style for name, style in _TENSOR_PARALLEL_ATTENTION.items()}
-            plan |= {f"{prefix}.mlp.{name}": style for name, style in _TENSOR_PARALLEL_MLP.items()}
+            plan |= {f"stages.*.layers.*.{layer}.mlp.{name}": style for name, style in _TENSOR_PARALLEL_MLP.items()}
         return plan
 
     @property

@@ -69,11 +69,11 @@ def one_process(tmp_path_factory):
     torch.manual_seed(0)
     config = CrossViTConfig(
         image_sizes=[48, 32], hidden_sizes=[16, 24], num_stages=2, depths=[1, 2], num_attention_heads=[2, 4],
-        mlp_ratios=[2.0, 3.0], num_labels=5, initializer_range=0.3,
+        mlp_ratios=[2.0, 3.0], num_fusion_layers=2, num_labels=5, initializer_range=0.3,
     )  # fmt: skip
-    model = CrossViTForImageClassification(config).train()
+    model = CrossViTForImageClassification(config).double().train()
     model.save_pretrained(folder / "model")
-    batch = {"pixel_values": torch.randn(4, 3, 48, 48), "labels": torch.tensor([0, 1, 2, 3])}
+    batch = {"pixel_values": torch.randn(4, 3, 48, 48).double(), "labels": torch.tensor([0, 1, 2, 3])}
     torch.save(batch, folder / "batch.pt")
     (folder / "script.py").write_text(SCRIPT)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -105,21 +105,27 @@ def test_two_processes_are_one(one_process, mode):
     assert process.returncode == 0, process.stderr
     assert "match nothing" not in process.stderr
     results = torch.load(folder / f"{mode}.pt")
-    # Sums in another order, in float32.
-    assert results["losses"] == pytest.approx(losses, rel=1e-5)
+    # Sums in another order, in float64: the second step enlarges what the rounding of the first has left.
+    assert results["losses"] == pytest.approx(losses, rel=1e-11)
     assert results["weights"].keys() == weights.keys()
     for name, weight in weights.items():
-        torch.testing.assert_close(results["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
-    projections = "crossvit.stages.1.layers.1.1.attention", "crossvit.stages.1.fusions.0.cross_attention"
-    for projection in projections:
+        torch.testing.assert_close(results["weights"][name], weight, rtol=1e-10, atol=1e-11, msg=lambda text: f"{name}: {text}")
+    fusion = "crossvit.stages.1.fusions.0"
+    for projection in (
+        "crossvit.stages.1.layers.1.1.attention",
+        f"{fusion}.cross_attention",
+        f"{fusion}.refinements.0.cls_attention",
+    ):
         assert results["sharded"][f"{projection}.q_proj.weight"] == (12, 24)  # half of the output
         assert results["sharded"][f"{projection}.o_proj.weight"] == ((24, 12) if mode == "tp" else (12, 24))
 
 
-@pytest.mark.parametrize("variant", CROSSVIT_VARIANTS)
-def test_plans_match_the_modules(variant):
+@pytest.mark.parametrize(
+    ("variant", "num_fusion_layers"), [*((variant, 1) for variant in CROSSVIT_VARIANTS), ("crossvit_small_240", 2)]
+)
+def test_plans_match_the_modules(variant, num_fusion_layers):
     """Every rule names modules, and with tensor parallelism every matrix of the encoder has a rule."""
-    config = CrossViTConfig.from_variant(variant)
+    config = CrossViTConfig.from_variant(variant, num_fusion_layers=num_fusion_layers)
     with torch.device("meta"):
         model = CrossViTModel(config)
     modules = {replace_layer_number_by_wildcard(name) for name, _ in model.named_modules()}
