@@ -41,6 +41,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -779,7 +780,9 @@ class CrossViTClassifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden_size, config.num_labels) for hidden_size in config.hidden_sizes)
 
     def forward(self, pooler_output: torch.Tensor) -> torch.Tensor:
-        cls_tokens = pooler_output.split(self.hidden_sizes, dim=-1)  # (B, sum of C) -> (B, C) per branch
+        # (B, sum of C) -> (B, C) per branch. With `split`, ExecuTorch would fix the batch size to that of the example input.
+        ends = accumulate(self.hidden_sizes)
+        cls_tokens = [pooler_output[:, end - width : end] for end, width in zip(ends, self.hidden_sizes)]
         logits = [head(cls_token) for head, cls_token in zip(self.heads, cls_tokens)]
         return torch.stack(logits).mean(dim=0)  # (branches, B, labels) -> (B, labels)
 
