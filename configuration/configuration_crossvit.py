@@ -227,7 +227,9 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
             attentions.append("stages.*.fusions.*.refinements.*.cls_attention")
         attentions += [f"stages.*.layers.*.{layer}.attention" for layer in range(max(self.depths))]
         plan = {
-            f"{attention}.{name}": style for attention in attentions for name, style in _TENSOR_PARALLEL_ATTENTION.items()
+            f"{attention}.{name}": style
+            for attention in attentions
+            for name, style in _TENSOR_PARALLEL_ATTENTION.items()
         }
         for layer in range(max(self.depths)):
             plan |= {f"stages.*.layers.*.{layer}.mlp.{name}": style for name, style in _TENSOR_PARALLEL_MLP.items()}
