@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test conformance lint parity pictures clean
+.PHONY: help quickstart test conformance lint parity modes pictures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,9 @@ lint: $(VENV)/dev  ## Check style, transformers' model rules and types
 
 parity: $(VENV)/dev  ## Measure the differences to timm again: docs/parity.md
 	$(BIN)/python benchmarks/parity.py
+
+modes: $(VENV)/dev quickstart  ## Measure what compilation, export and quantisation change: docs/execution_modes.md
+	$(BIN)/python benchmarks/execution_modes.py
 
 pictures: $(VENV)/dev  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -12,11 +12,14 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__in
 vision = ["torchvision"]
 training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib"]
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
+export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
 dev = [
     *training,
     *convert,
+    *export,
     "timm==1.0.31",
     "peft",
+    "bitsandbytes",
     "pytest",
     "parameterized",
     "ruff==0.17.6",
@@ -45,7 +48,7 @@ setup(
     package_data={"crossvit": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
-    extras_require={"vision": vision, "convert": convert, "training": training, "dev": dev},
+    extras_require={"vision": vision, "convert": convert, "training": training, "export": export, "dev": dev},
     classifiers=[
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",

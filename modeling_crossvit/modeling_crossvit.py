@@ -163,6 +163,14 @@ class CrossViTConvolutionalPatchEmbeddings(nn.Module):
         return self.conv3(hidden_states).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
 
 
+def _are_equal(sizes: tuple[int, int], others: tuple[int, int]) -> bool:
+    """
+    Whether nothing needs to be resized. Not if one is symbolic: where a program for any size is exported, a comparison would bind
+    it to the sizes like that of the example input, and a resize to the same size changes nothing.
+    """
+    return not any(isinstance(size, torch.SymInt) for size in sizes) and sizes == others
+
+
 class CrossViTEmbeddings(nn.Module):
     """
     Tokens of one branch: the image at that branch's size, cut into patches, behind a CLS token, with positions added.
@@ -207,7 +215,7 @@ class CrossViTEmbeddings(nn.Module):
 
     def interpolate_pos_encoding(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings for a grid of `rows` x `columns` patches, (1, 1 + rows x columns, C), by bicubic interpolation."""
-        if (rows, columns) == self.grid_size:
+        if _are_equal((rows, columns), self.grid_size):
             return self.position_embeddings
         cls_position, patch_positions = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         patch_positions = patch_positions.transpose(1, 2).unflatten(2, self.grid_size)  # (1, C, rows, columns)
@@ -222,7 +230,7 @@ class CrossViTEmbeddings(nn.Module):
         height, width = pixel_values.shape[-2:]
         rows, columns = self.scaled_grid_size(height, width) if interpolate_pos_encoding else self.grid_size
         branch_height, branch_width = rows * self.patch_size, columns * self.patch_size
-        if (height, width) != (branch_height, branch_width):
+        if not _are_equal((height, width), (branch_height, branch_width)):
             # No antialiasing, as in the released code.
             pixel_values = nn.functional.interpolate(
                 pixel_values, size=(branch_height, branch_width), mode="bicubic", align_corners=False
@@ -802,11 +810,12 @@ def _check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str)
     """Refuses wrong labels by their shape and type alone: looking at their values would wait for the device."""
     batch_size, num_labels = logits.shape
     classes, values = ((batch_size,), (batch_size, num_labels))
-    # A column of values is taken as (batch_size,) where there is one label, as transformers does.
+    # A column of values is taken as (batch_size,) where there is one label, as transformers does. Lists and not sets: a hash of
+    # the batch size would bind a compiled graph to it.
     allowed = {
-        "single_label_classification": {(classes, False), (values, True)},
-        "multi_label_classification": {(values, True)},
-        "regression": {(values, True)} | ({(classes, True)} if num_labels == 1 else set()),
+        "single_label_classification": [(classes, False), (values, True)],
+        "multi_label_classification": [(values, True)],
+        "regression": [(values, True)] + ([(classes, True)] if num_labels == 1 else []),
     }[problem_type]
     if (tuple(labels.shape), labels.is_floating_point()) not in allowed or labels.is_complex():
         expected = {

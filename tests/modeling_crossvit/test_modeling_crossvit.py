@@ -18,7 +18,6 @@ and checkpointing, stochastic depth, initialisation, and refusals. Numbers again
     pytest tests/modeling_crossvit/test_modeling_crossvit.py
 """
 
-import itertools
 import re
 
 import pytest
@@ -312,44 +311,6 @@ def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, k
 
 
 # Training
-
-
-def gradients(model, pixel_values) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    torch.manual_seed(0)
-    model(pixel_values, labels=torch.tensor([1, 3])).loss.backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-
-
-@pytest.mark.parametrize("use_reentrant", [False, True])
-def test_gradient_checkpointing_gives_the_same_gradients(config, pixel_values, use_reentrant):
-    config.drop_path_rate = 0.5
-    torch.manual_seed(0)
-    model = CrossViTForImageClassification(config).train()
-    expected = gradients(model, pixel_values)
-    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
-    checkpointed = gradients(model, pixel_values)
-    assert all(torch.equal(checkpointed[name], gradient) for name, gradient in expected.items())
-
-
-def peak_of_a_training_step(model: CrossViTForImageClassification) -> int:
-    """Bytes allocated at the worst moment of forward and backward pass, gradients included, from PyTorch's own records."""
-    model.zero_grad(set_to_none=True)
-    batch = {"pixel_values": torch.randn(8, 3, 240, 240), "labels": torch.zeros(8, dtype=torch.long)}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        model(**batch).loss.backward()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(sizes))
-
-
-def test_gradient_checkpointing_halves_the_peak_memory():
-    model = CrossViTForImageClassification(CrossViTConfig.from_variant("crossvit_base_240", num_labels=10)).train()
-    whole = peak_of_a_training_step(model)
-    model.gradient_checkpointing_enable()
-    checkpointed = peak_of_a_training_step(model)
-    gradients = sum(parameter.nbytes for parameter in model.parameters())
-    assert gradients < checkpointed < 0.5 * whole
 
 
 def test_gradient_checkpointing_in_trainer(config, tmp_path):
