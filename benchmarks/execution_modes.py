@@ -299,6 +299,10 @@ def peaks_with_and_without_checkpointing() -> tuple[int, int]:
     return peak_of_a_training_step(model), whole
 
 
+def _figure(difference: float) -> str:
+    return f"{difference:.1e}" if difference else "equal"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quickstart", type=Path, default=ROOT / "outputs" / "quickstart", help="its output folder")
@@ -316,7 +320,7 @@ def main():
     for name, mode in tqdm(modes.items(), desc="modes"):
         model.set_attn_implementation("sdpa")
         difference = mode.measure(model, pixel_values)
-        rows.append(f"| {name} | {mode.compared} | {difference:.1e} | {mode.limit:.0e} |")
+        rows.append(f"| {name} | {mode.compared} | {_figure(difference)} | {_figure(mode.limit)} |")
     for mode in tqdm(parallel.MODES, desc="two processes"):
         difference, _ = parallel.measure(mode)
         name = {"tp": "tensor parallelism", "fsdp": "FSDP2"}[mode]
@@ -338,6 +342,29 @@ What every way of running the model changes in its numbers, relative to the larg
 `tests/modeling_crossvit/test_execution_modes.py` asserts the limits on a smaller model.
 
 {versions}, Python {platform.python_version()}, {platform.machine()} CPU with {torch.get_num_threads()} threads.
+
+## In short
+
+One ONNX file for every batch size, from the model that `make quickstart` trains. The other exporters, and the quantizers that their
+configurations take, are called in the same way; benchmarks/execution_modes.py has all of them.
+
+```python
+import torch
+from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+from crossvit import CrossViTForImageClassification
+
+model = CrossViTForImageClassification.from_pretrained("outputs/quickstart/model").eval()
+example = {{"pixel_values": torch.zeros(2, 3, 72, 72)}}
+any_batch = {{"pixel_values": {{0: torch.export.Dim("batch", max=64)}}}}
+exported = OnnxExporter().export(model, example, config=OnnxConfig(dynamic=True, dynamic_shapes=any_batch))
+exported.save_pretrained("outputs/onnx")
+print(tuple(exported(pixel_values=torch.zeros(5, 3, 72, 72)).logits.shape))
+```
+
+```text
+(5, 10)
+```
 
 ## The same numbers
 
