@@ -1,0 +1,329 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Images with their classes, for the training examples: from the Hub, folders, CSV or parquet files; and what to do with bad ones."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, load_dataset
+from PIL import Image as PILImage
+
+
+Splits = DatasetDict | IterableDatasetDict
+
+
+@dataclass
+class DataArguments:
+    _argument_group_name = "data: one of --dataset_name, --train_dir and --train_file"
+
+    dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the Hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    train_dir: str | None = field(default=None, metadata={"help": "Folder with a folder of images per class."})
+    validation_dir: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+    train_file: str | None = field(
+        default=None, metadata={"help": "CSV with a column of paths and one of classes, or parquet with images."}
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+    train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Name of the split to evaluate on. By default validation, val or test."}
+    )
+    train_val_split: float = field(
+        default=0.15, metadata={"help": "Part of the training images to evaluate on where there is no such split."}
+    )
+    image_column_name: str | None = field(default=None, metadata={"help": "By default the one column of images."})
+    label_column_name: str | None = field(default=None, metadata={"help": "By default the one column of classes."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many images only."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on this many images only."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data while training; needs --max_steps."})
+    skip_bad_images: bool = field(
+        default=False, metadata={"help": "Leave out images that cannot be read, and list them in bad_images.json."}
+    )
+
+
+@dataclass
+class ImageData:
+    """Splits `train` and `validation` with the columns `image` (encoded) and `label`, and the names of the classes."""
+
+    splits: Splits
+    classes: list[str]
+    multi_label: bool
+
+
+def problem_of(image: dict) -> str | None:
+    """Why an encoded image, `{"path": ..., "bytes": ...}`, cannot be used; None if it can."""
+    try:
+        read_image(image)
+    except ValueError as error:
+        return str(error.__cause__)
+    return None
+
+
+def name_of(image: dict) -> str:
+    return image["path"] or f"an image of {len(image['bytes'] or b'')} bytes"
+
+
+def read_image(image: dict) -> PILImage.Image:
+    """
+    The image in RGB, of an animation the first frame.
+
+    Raises:
+        ValueError: If it cannot be decoded, with its name.
+    """
+    try:
+        if image["bytes"] == b"":
+            raise OSError("the file is empty")
+        source = io.BytesIO(image["bytes"]) if image["bytes"] is not None else image["path"]
+        with PILImage.open(source) as decoded:
+            return decoded.convert("RGB")
+    # Pillow raises many kinds of exceptions at broken files.
+    except Exception as error:
+        raise ValueError(
+            f"{name_of(image)} cannot be read: {error}. Mend or remove it, or leave out all such images with --skip_bad_images."
+        ) from error
+
+
+def _load(arguments: DataArguments) -> Splits:
+    sources = {
+        "--dataset_name": arguments.dataset_name,
+        "--train_dir": arguments.train_dir or arguments.validation_dir,
+        "--train_file": arguments.train_file or arguments.validation_file,
+    }
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise SystemExit(f"Give one source of images, of {', '.join(sources)}; got {' and '.join(given) or 'none'}.")
+    if arguments.dataset_name:
+        return load_dataset(arguments.dataset_name, arguments.dataset_config_name, streaming=arguments.streaming)
+
+    if arguments.train_dir or arguments.validation_dir:
+        folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
+        folders = {split: Path(folder) for split, folder in folders.items() if folder}
+        for split, folder in folders.items():
+            if not folder.is_dir():
+                option = {"train": "--train_dir", "validation": "--validation_dir"}[split]
+                raise SystemExit(f"{option} {folder} is not a folder. Expected {folder}/CLASS/IMAGE.jpg.")
+        if len(folders) == 1:
+            (folder,) = folders.values()
+            return load_dataset("imagefolder", data_dir=str(folder), streaming=arguments.streaming)
+        files = {split: str(folder / "**") for split, folder in folders.items()}
+        return load_dataset("imagefolder", data_files=files, streaming=arguments.streaming)
+
+    files = {"train": arguments.train_file, "validation": arguments.validation_file}
+    files = {split: file for split, file in files.items() if file}
+    for split, file in files.items():
+        if not Path(file).is_file() and not list(Path().glob(file)):
+            raise SystemExit(f"--{split}_file {file} does not exist.")
+    kinds = {Path(file).suffix for file in files.values()}
+    if not kinds <= {".csv", ".parquet"} or len(kinds) > 1:
+        raise SystemExit(f"--train_file and --validation_file must be both .csv or both .parquet, got {files}.")
+    splits = load_dataset(kinds.pop()[1:], data_files=files, streaming=arguments.streaming)
+    return splits
+
+
+def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Splits:
+    """The splits `train` and `validation`."""
+    if arguments.train_split not in splits:
+        raise SystemExit(f"--train_split {arguments.train_split} does not exist; there are: {', '.join(splits)}.")
+    validation = arguments.validation_split
+    if validation is None:
+        validation = next((name for name in ("validation", "val", "test") if name in splits), None)
+    elif validation not in splits:
+        raise SystemExit(f"--validation_split {validation} does not exist; there are: {', '.join(splits)}.")
+    chosen = {"train": splits[arguments.train_split]}
+    if validation is not None:
+        chosen["validation"] = splits[validation]
+    elif arguments.streaming:
+        raise SystemExit("A stream cannot be divided: give --validation_dir, --validation_file or --validation_split.")
+    else:
+        if not 0 < arguments.train_val_split < 1:
+            raise SystemExit(f"--train_val_split is a part between 0 and 1, got {arguments.train_val_split}.")
+        if len(chosen["train"]) < 2:
+            raise SystemExit(f"There are {len(chosen['train'])} training images: too few to evaluate on a part of them.")
+        parts = chosen["train"].train_test_split(arguments.train_val_split, seed=seed)
+        chosen = {"train": parts["train"], "validation": parts["test"]}
+    for split, dataset in chosen.items():
+        if not arguments.streaming and len(dataset) == 0:
+            raise SystemExit(f"The {split} split is empty.")
+    return type(splits)(chosen)
+
+
+def _choose_columns(splits: Splits, arguments: DataArguments) -> Splits:
+    """The columns `image` and `label` alone, the images encoded."""
+    features = splits["train"].features or {}
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    labels = [
+        name for name, feature in features.items() if isinstance(getattr(feature, "feature", feature), ClassLabel)
+    ]
+    guesses = {"image": [*images, "image", "path", "file_name"], "label": [*labels, "label", "labels"]}
+    columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
+    for kind, column in columns.items():
+        column = column or next((name for name in guesses[kind] if name in features), None)
+        if column not in features:
+            hint = (
+                "In a folder, put the images of each class into a folder of its own. " if arguments.train_dir else ""
+            )
+            raise SystemExit(
+                f"There is no column of {kind}s{f' named {column}' if column else ''}; there are: {', '.join(features)}. "
+                f"{hint}Name it with --{kind}_column_name."
+            )
+        columns[kind] = column
+    files = {"train": arguments.train_file, "validation": arguments.validation_file}
+    for split, dataset in splits.items():
+        is_image = isinstance(features[columns["image"]], Image)
+        if is_image:  # first of all: a stream would decode it at each of the other steps
+            dataset = dataset.cast_column(columns["image"], Image(decode=False))
+        dataset = dataset.select_columns(list(columns.values()))
+        dataset = dataset.rename_columns({column: kind for kind, column in columns.items() if column != kind})
+        if not is_image:  # paths in a CSV, relative to it
+            folder = Path(files.get(split) or arguments.train_file).parent
+            dataset = dataset.map(lambda sample, folder=folder: {"image": str(folder / sample["image"])})
+            dataset = dataset.cast_column("image", Image(decode=False))
+        splits[split] = dataset
+    return splits
+
+
+def _values(dataset: Dataset) -> set:
+    """All labels that occur."""
+    return {value for label in dataset["label"] for value in (label if isinstance(label, list) else [label])}
+
+
+def _check_labels(splits: Splits, names: list | None = None):
+    """Every label needs a training image."""
+    values = {split: _values(dataset) for split, dataset in splits.items()}
+    if None in values["train"] | values["validation"]:
+        raise SystemExit("Some images have no label: the column has empty cells. Fill or remove these rows.")
+    added = sorted(values["validation"] - values["train"])
+    if added:
+        added = added if names is None else [names[value] for value in added]
+        raise SystemExit(
+            f"No training image has the label {', '.join(map(str, added))}, which validation images have. Add some, or remove "
+            "these images."
+        )
+
+
+def _encode_labels(splits: Splits, arguments: DataArguments) -> tuple[Splits, list[str], bool]:
+    """Classes as numbers; strings are numbered in alphabetical order."""
+    features = {split: dataset.features["label"] for split, dataset in splits.items()}
+    inner = {split: getattr(feature, "feature", feature) for split, feature in features.items()}
+    if isinstance(inner["train"], ClassLabel):
+        names = inner["train"].names
+        if getattr(inner["validation"], "names", None) != names:
+            raise SystemExit(
+                f"The classes of the validation images, {inner['validation']}, are not those of the training images, {names}."
+            )
+        if not arguments.streaming:
+            _check_labels(splits, names)
+        return splits, names, inner["train"] is not features["train"]
+    if arguments.streaming:
+        raise SystemExit(
+            "A stream does not tell its classes in advance: use a data set with ClassLabel, or no --streaming."
+        )
+    _check_labels(splits)
+    names = [str(value) for value in sorted(_values(splits["train"]))]
+    numbers = {name: number for number, name in enumerate(names)}
+    for split, dataset in splits.items():
+        dataset = dataset.map(lambda sample: {"label": numbers[str(sample["label"])]})
+        splits[split] = dataset.cast_column("label", ClassLabel(names=names))
+    return splits, names, False
+
+
+def load_images(arguments: DataArguments, seed: int) -> ImageData:
+    """
+    Loads what the arguments name. Mistakes in them, missing splits, columns or labels and empty splits end the program with a
+    message before anything is trained.
+    """
+    splits = _choose_columns(_choose_splits(_load(arguments), arguments, seed), arguments)
+    splits, classes, multi_label = _encode_labels(splits, arguments)
+    for split, count in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
+        if count is not None:
+            dataset = splits[split]
+            # As in transformers' examples, a part of the shuffled images: files are usually sorted by their class.
+            shuffled = dataset.shuffle(seed=seed)
+            splits[split] = (
+                shuffled.take(count) if arguments.streaming else shuffled.select(range(min(count, len(dataset))))
+            )
+        if not arguments.streaming and len(splits[split]) == 0:
+            raise SystemExit(f"The {split} split is empty.")
+    return ImageData(splits, classes, multi_label)
+
+
+class _IsReadable:
+    """For streams: tells whether an image can be used, and appends those that cannot to a file that all processes share."""
+
+    def __init__(self, report: Path):
+        self.report = report
+
+    def __call__(self, sample: dict) -> bool:
+        problem = problem_of(sample["image"])
+        if problem is not None:
+            with self.report.open("a") as file:
+                file.write(json.dumps({"image": name_of(sample["image"]), "problem": problem}) + "\n")
+        return problem is None
+
+
+def leave_out_bad_images(data: ImageData, output_dir: Path, num_proc: int | None = None):
+    """Removes the images that cannot be read from both splits; `write_report` says afterwards which."""
+    report = output_dir / "bad_images.jsonl"
+    output_dir.mkdir(parents=True, exist_ok=True)
+    report.write_text("")
+    for split, dataset in data.splits.items():
+        if isinstance(dataset, IterableDataset):
+            data.splits[split] = dataset.filter(_IsReadable(report))
+            continue
+        problems = dataset.map(
+            lambda sample: {"name": name_of(sample["image"]), "problem": problem_of(sample["image"])},
+            remove_columns=dataset.column_names,
+            num_proc=num_proc,
+            desc=f"reading all {split} images",
+        )
+        with report.open("a") as file:
+            for name, problem in zip(problems["name"], problems["problem"]):
+                if problem is not None:
+                    file.write(json.dumps({"image": name, "problem": problem}) + "\n")
+        readable = [index for index, problem in enumerate(problems["problem"]) if problem is None]
+        if not readable:
+            raise SystemExit(f"No image of the {split} split can be read: see {report}.")
+        data.splits[split] = dataset.select(readable)
+
+
+def bad_images(output_dir: Path) -> list[dict[str, str]]:
+    """Those that were left out, each once: `{"image": name, "problem": reason}`."""
+    report = output_dir / "bad_images.jsonl"
+    lines = report.read_text().splitlines() if report.is_file() else []
+    return [json.loads(line) for line in sorted(set(lines))]
+
+
+def collate(samples: list[dict]) -> dict[str, torch.Tensor]:
+    return {name: torch.stack([torch.as_tensor(sample[name]) for sample in samples]) for name in samples[0]}
+
+
+class ImageTransform:
+    """From encoded images to `pixel_values` and `labels`."""
+
+    def __init__(self, transform, data: ImageData):
+        self.transform, self.num_classes, self.multi_label = transform, len(data.classes), data.multi_label
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        labels = batch["label"]
+        if self.multi_label:
+            labels = [torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label).long(), 1) for label in labels]
+        return {"pixel_values": [self.transform(read_image(image)) for image in batch["image"]], "labels": labels}
+
+    def apply_to(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+        if isinstance(dataset, IterableDataset):
+            return dataset.map(self, batched=True, batch_size=32, remove_columns=dataset.column_names)
+        return dataset.with_transform(self)

@@ -1,0 +1,330 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+examples/run_image_classification.py: from every source of images, with every option of its own, with bad images and with mistakes.
+
+    pytest tests/examples/test_run_image_classification.py          about 2 minutes
+"""
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hub_server import card_errors
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+from transformers import pipeline
+
+from crossvit import CrossViTForImageClassification
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CLASSES = ["four", "one", "two"]  # as folders are sorted
+DIGITS = {"one": 1, "two": 2, "four": 4}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """scikit-learn's scans of three digits, `folder/{train,validation}/CLASS/N.png`: 20 and 8 images of each."""
+    folder = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    for name, digit in DIGITS.items():
+        for number, image in enumerate(data.images[data.target == digit][:28]):
+            path = folder / ("train" if number < 20 else "validation") / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((48, 48)).save(path)
+    return folder
+
+
+@pytest.fixture
+def run(saved_model, tmp_path, monkeypatch, capsys):
+    """The script in this process, which saves the time of the imports: its output folder, and what it printed."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+    def run(*arguments: str, steps: int = 2, output: str = "out") -> tuple[Path, str]:
+        command = ["--model_name_or_path", str(saved_model), "--output_dir", str(tmp_path / output), "--use_cpu"]
+        command += [
+            "--do_train",
+            "--do_eval",
+            "--max_steps",
+            str(steps),
+            "--eval_strategy",
+            "no",
+            "--disable_tqdm",
+            "true",
+        ]
+        monkeypatch.setattr(sys, "argv", ["run_image_classification.py", *command, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / "run_image_classification.py"), run_name="__main__")
+        return tmp_path / output, capsys.readouterr().out
+
+    return run
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "all_results.json").read_text())
+
+
+def test_as_users_run_it(quickstart, run_example, tmp_path):
+    folder, _ = quickstart
+    source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
+    options = ("--do_train", "--do_eval", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "out"))
+    printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
+    out = tmp_path / "out"
+    assert results(out)["eval_accuracy"] >= 0.95 and results(out)["eval_macro_f1"] >= 0.95
+    assert results(out)["eval_top_5_accuracy"] > results(out)["eval_accuracy"]
+    assert f"accuracy {results(out)['eval_accuracy']:.4f}" in printed
+    assert not card_errors((out / "README.md").read_text())
+    assert f"value: {results(out)['eval_accuracy']}" in (out / "README.md").read_text()
+    picture = np.asarray(Image.open(out / "training.png").convert("RGB"))
+    assert picture.shape[1] > 1500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
+    image = next((folder / "digits" / "test" / "3").glob("*.png"))
+    assert pipeline("image-classification", model=str(out))(str(image))[0]["label"] == "3"
+    # The same command again has nothing left to do.
+    printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
+    assert f"continuing from {out}/checkpoint-169" in printed and f"{results(out)['eval_accuracy']:.4f}" in printed
+
+
+def write_csv(digits: Path, split: str, path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "digit"])
+        writer.writerows([image, image.parent.name] for image in sorted((digits / split).rglob("*.png")))
+    return path
+
+
+def write_parquet(digits: Path, split: str, path: Path) -> Path:
+    datasets.load_dataset("imagefolder", data_dir=str(digits / split), split="train").to_parquet(path)
+    return path
+
+
+def test_every_source_of_images(digits, run, tmp_path):
+    files = {
+        ".csv": [write_csv(digits, split, tmp_path / f"{split}.csv") for split in ("train", "validation")],
+        ".parquet": [write_parquet(digits, split, tmp_path / f"{split}.parquet") for split in ("train", "validation")],
+    }
+    folders = ("--train_dir", digits / "train", "--validation_dir", digits / "validation")
+    sources = {
+        "folder": ("--train_dir", digits),
+        "folders": folders,
+        "csv": (
+            "--train_file",
+            files[".csv"][0],
+            "--validation_file",
+            files[".csv"][1],
+            "--label_column_name",
+            "digit",
+        ),
+        "parquet": ("--train_file", files[".parquet"][0], "--validation_file", files[".parquet"][1]),
+        "data set": ("--dataset_name", digits),
+        "stream": ("--streaming", *folders),
+    }
+    losses = {}
+    for name, source in sources.items():
+        out, _ = run(*source, output=name)
+        config = CrossViTForImageClassification.from_pretrained(out).config
+        assert [config.id2label[number] for number in range(3)] == CLASSES, name
+        losses[name] = results(out)["eval_loss"]
+    # The same images in the same order; a stream has an order of its own.
+    del losses["stream"]
+    assert len(set(losses.values())) == 1, losses
+
+
+def test_part_of_the_images_is_for_evaluation(digits, run):
+    out, _ = run("--train_dir", digits / "train", "--train_val_split", "0.2", "--max_train_samples", "10")
+    predictions = results(out)["eval_samples_per_second"] * results(out)["eval_runtime"]
+    assert predictions == pytest.approx(12, rel=0.05)
+    assert results(out)["epoch"] == 1.0  # two steps of 8 images
+
+
+def test_several_labels_per_image(digits, run, tmp_path):
+    """Each image shows a pair of digits side by side; what is measured is scikit-learn's mean average precision."""
+    images = {name: sorted((digits / "train" / name).glob("*.png")) for name in CLASSES}
+    rows = {"image": [], "labels": []}
+    for number in range(20):
+        pair = [CLASSES[number % 3], CLASSES[(number // 3) % 3]]
+        both = Image.new("L", (96, 48))
+        for place, name in enumerate(pair):
+            both.paste(Image.open(images[name][number]), (48 * place, 0))
+        rows["image"].append(both)
+        rows["labels"].append(sorted({CLASSES.index(name) for name in pair}))
+    features = {"image": datasets.Image(), "labels": datasets.List(datasets.ClassLabel(names=CLASSES))}
+    datasets.Dataset.from_dict(rows, datasets.Features(features)).to_parquet(tmp_path / "pairs.parquet")
+    out, printed = run("--train_file", tmp_path / "pairs.parquet", "--validation_file", tmp_path / "pairs.parquet")
+    model = CrossViTForImageClassification.from_pretrained(out).eval()
+    assert model.config.problem_type == "multi_label_classification"
+    classifier = pipeline("image-classification", model=str(out), function_to_apply="none")
+    scores = [{entry["label"]: entry["score"] for entry in answer} for answer in classifier(rows["image"])]
+    labels = [[number in row for number in range(3)] for row in rows["labels"]]
+    expected = average_precision_score(labels, [[score[name] for name in CLASSES] for score in scores])
+    assert results(out)["eval_mean_average_precision"] == pytest.approx(expected, abs=1e-6)
+    assert "mean average precision" in printed
+
+
+def changed(folder: Path, saved_model: Path) -> set[str]:
+    before, after = (load_file(path / "model.safetensors") for path in (saved_model, folder))
+    assert before.keys() == after.keys()
+    same_shape = {name for name in before if before[name].shape == after[name].shape}
+    return {name for name in after if name not in same_shape or not torch.equal(before[name], after[name])}
+
+
+def test_frozen_backbone(digits, run, saved_model):
+    out, _ = run("--train_dir", digits, "--freeze_backbone")
+    assert changed(out, saved_model) == {f"classifier.heads.{i}.{name}" for i in (0, 1) for name in ("weight", "bias")}
+
+
+def test_lora(digits, run, saved_model):
+    """What is saved is an ordinary model, in which only what had adapters has changed."""
+    out, _ = run("--train_dir", digits, "--lora_rank", "2", "--learning_rate", "0.1")
+    names = changed(out, saved_model)
+    assert {name for name in names if "classifier" not in name} == {
+        name
+        for name in load_file(saved_model / "model.safetensors")
+        if name.endswith(("q_proj.weight", "v_proj.weight"))
+    }
+    assert any(name.startswith("classifier") for name in names)
+
+
+def test_image_size(digits, run):
+    out, _ = run("--train_dir", digits, "--image-size", "72")
+    assert CrossViTForImageClassification.from_pretrained(out).config.image_sizes == [72, 48]
+    assert json.loads((out / "preprocessor_config.json").read_text())["crop_size"] == {"height": 72, "width": 72}
+
+
+def test_class_weights(digits, tmp_path, run):
+    """One class has a tenth of the images of the others: its images count ten times."""
+    for split in ("train", "validation"):
+        for name in CLASSES:
+            for image in sorted((digits / split / name).glob("*.png"))[: 2 if name == "one" else None]:
+                path = tmp_path / "few" / split / name / image.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(image.read_bytes())
+    run("--train_dir", tmp_path / "few", "--class_weights", "balanced")
+    script = runpy.run_path(str(EXAMPLES / "run_image_classification.py"))
+    arguments = script["DataArguments"](train_dir=str(tmp_path / "few"))
+    weights = script["class_weights"](script["load_images"](arguments, seed=0))
+    assert weights.tolist() == pytest.approx([0.7, 7.0, 0.7])  # 42 images, 14 per class on average
+
+    class Outputs:
+        logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+    labels = torch.tensor([0, 1, 2, 1])
+    losses = [torch.nn.functional.cross_entropy(Outputs.logits[i], labels[i]) * weights[labels[i]] for i in range(4)]
+    assert script["weighted_loss"](weights, Outputs, labels).item() == pytest.approx(sum(losses).item() / 4)
+    # Of 8 images in two accumulated batches.
+    assert script["weighted_loss"](weights, Outputs, labels, 8).item() == pytest.approx(sum(losses).item() / 8)
+
+
+@pytest.fixture
+def with_bad_images(digits, tmp_path, photos) -> Path:
+    folder = tmp_path / "with bad images"
+    for split in ("train", "validation"):
+        for name in CLASSES:
+            (folder / split / name).mkdir(parents=True)
+            for image in (digits / split / name).glob("*.png"):
+                (folder / split / name / image.name).write_bytes(image.read_bytes())
+    photos["landscape"].save(tmp_path / "photo.jpg")
+    jpeg = (tmp_path / "photo.jpg").read_bytes()
+    bad = folder / "train" / "one"
+    (bad / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (bad / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (bad / "empty.jpg").write_bytes(b"")
+    Image.new("1", (20000, 20000)).save(bad / "huge.png")  # 400 megapixels in a few kilobytes
+    # Unusual, but as good as any other.
+    photos["grey"].save(bad / "grey.jpg")
+    photos["CMYK"].save(bad / "CMYK.jpg")
+    frames = [Image.open(image) for image in sorted((digits / "train" / "one").glob("*.png"))[:3]]
+    frames[0].save(bad / "animated.gif", save_all=True, append_images=frames[1:])
+    return folder
+
+
+BAD = {"truncated.jpg", "corrupt.png", "empty.jpg", "huge.png"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_bad_images_are_left_out_and_listed(with_bad_images, run, streaming):
+    folders = ("--train_dir", with_bad_images / "train", "--validation_dir", with_bad_images / "validation")
+    out, printed = run(*folders, "--skip_bad_images", *(["--streaming"] if streaming else []), steps=12)
+    report = {Path(line["image"]).name: line["problem"] for line in map(json.loads, (out / "bad_images.jsonl").open())}
+    assert report.keys() == BAD
+    assert (
+        "truncated" in report["truncated.jpg"] and "empty" in report["empty.jpg"] and "400000000" in report["huge.png"]
+    )
+    assert "4 images could not be read and were left out" in printed
+    if not streaming:
+        assert results(out)["epoch"] == pytest.approx(12 / 8)  # 63 images that can be read
+
+
+def test_a_bad_image_is_named(with_bad_images, run):
+    with pytest.raises(
+        ValueError, match=r"(truncated.jpg|corrupt.png|empty.jpg|huge.png) cannot be read: .*--skip_bad"
+    ):
+        run("--train_dir", with_bad_images, steps=9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Give one source of images, of --dataset_name, --train_dir, --train_file; got none"),
+        (("--train_dir", "{digits}", "--dataset_name", "beans"), "got --dataset_name and --train_dir"),
+        (("--train_dir", "absent"), "--train_dir absent is not a folder. Expected absent/CLASS/IMAGE.jpg"),
+        (("--train_file", "absent.csv"), "--train_file absent.csv does not exist"),
+        (("--train_dir", "{digits}", "--validation_split", "tset"), "tset does not exist; there are: train, validation"),
+        (("--train_dir", "{digits}", "--train_split", "trian"), "trian does not exist; there are: train, validation"),
+        (("--train_dir", "{digits}", "--label_column_name", "digit"), "no column of labels named digit; there are: image, label"),
+        (("--train_dir", "{digits}/train/one"), "put the images of each class into a folder of its own"),
+        (("--train_dir", "{digits}", "--freeze_backbone", "--lora_rank", "4"), "exclude each other"),
+        (("--train_dir", "{digits}", "--class_weights", "equal"), "`balanced` or not given, got equal"),
+        (("--train_dir", "{digits}", "--image_size", "50"), "must be a multiple of 12"),
+        (("--train_dir", "{digits}", "--max_eval_samples", "0"), "The validation split is empty"),
+        (("--train_dir", "{digits}/train", "--streaming"), "A stream cannot be divided"),
+    ],
+)  # fmt: skip
+def test_mistakes(digits, run, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        run(*(argument.format(digits=digits) for argument in arguments))
+    assert message in str(error.value)
+
+
+def test_no_images_or_no_training_images_of_a_label(digits, run, tmp_path):
+    train, validation = (write_csv(digits, split, tmp_path / f"{split}.csv") for split in ("train", "validation"))
+    validation_lines = validation.read_text()
+    validation.write_text("file_name,digit\n")
+    with pytest.raises(SystemExit, match="The validation split is empty"):
+        run("--train_file", train, "--validation_file", validation, "--label_column_name", "digit")
+    validation.write_text(validation_lines)
+    train.write_text("".join(line for line in train.open() if not line.endswith("two\n")))
+    with pytest.raises(SystemExit, match="No training image has the label two, which validation images have"):
+        run("--train_file", train, "--validation_file", validation, "--label_column_name", "digit")
+    for name in ("one", "four"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for image in (digits / "train" / name).glob("*.png"):
+            (tmp_path / "train" / name / image.name).write_bytes(image.read_bytes())
+    with pytest.raises(SystemExit, match="No training image has the label two, which"):
+        run("--train_dir", tmp_path / "train", "--validation_dir", digits / "validation")
+
+
+def test_help(run_example):
+    printed = run_example("run_image_classification.py", "--help", check=True).stdout
+    for words in ("Fine-tune CrossViT", "--train_dir", "Folder with a folder of images per class", "--learning_rate"):
+        assert words in printed
+    assert printed.index("--model_name_or_path") < printed.index("--train_dir") < printed.index("--learning_rate")
+    assert run_example("run_image_classification.py", "--train_dri", "x").returncode != 0
