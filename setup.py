@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__init__.py").read_text())[1]
 
 vision = ["torchvision"]
-training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib"]
+training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib", "tensorboard"]
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
 export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
 dev = [
@@ -19,6 +19,7 @@ dev = [
     *export,
     "timm==1.0.31",
     "peft",
+    "trackio",
     "bitsandbytes",
     "pytest",
     "parameterized",

@@ -97,6 +97,14 @@ def read_image(image: dict) -> PILImage.Image:
         ) from error
 
 
+def _load_dataset(*arguments, **kwargs) -> Splits:
+    try:
+        return load_dataset(*arguments, **kwargs)
+    # Absent repositories, no network, empty files, unknown configurations: each has an exception of its own, and a message.
+    except Exception as error:
+        raise SystemExit(f"The images cannot be loaded: {error}") from error
+
+
 def _load(arguments: DataArguments) -> Splits:
     sources = {
         "--dataset_name": arguments.dataset_name,
@@ -107,7 +115,7 @@ def _load(arguments: DataArguments) -> Splits:
     if len(given) != 1:
         raise SystemExit(f"Give one source of images, of {', '.join(sources)}; got {' and '.join(given) or 'none'}.")
     if arguments.dataset_name:
-        return load_dataset(arguments.dataset_name, arguments.dataset_config_name, streaming=arguments.streaming)
+        return _load_dataset(arguments.dataset_name, arguments.dataset_config_name, streaming=arguments.streaming)
 
     if arguments.train_dir or arguments.validation_dir:
         folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
@@ -118,9 +126,9 @@ def _load(arguments: DataArguments) -> Splits:
                 raise SystemExit(f"{option} {folder} is not a folder. Expected {folder}/CLASS/IMAGE.jpg.")
         if len(folders) == 1:
             (folder,) = folders.values()
-            return load_dataset("imagefolder", data_dir=str(folder), streaming=arguments.streaming)
+            return _load_dataset("imagefolder", data_dir=str(folder), streaming=arguments.streaming)
         files = {split: str(folder / "**") for split, folder in folders.items()}
-        return load_dataset("imagefolder", data_files=files, streaming=arguments.streaming)
+        return _load_dataset("imagefolder", data_files=files, streaming=arguments.streaming)
 
     files = {"train": arguments.train_file, "validation": arguments.validation_file}
     files = {split: file for split, file in files.items() if file}
@@ -130,8 +138,7 @@ def _load(arguments: DataArguments) -> Splits:
     kinds = {Path(file).suffix for file in files.values()}
     if not kinds <= {".csv", ".parquet"} or len(kinds) > 1:
         raise SystemExit(f"--train_file and --validation_file must be both .csv or both .parquet, got {files}.")
-    splits = load_dataset(kinds.pop()[1:], data_files=files, streaming=arguments.streaming)
-    return splits
+    return _load_dataset(kinds.pop()[1:], data_files=files, streaming=arguments.streaming)
 
 
 def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Splits:
@@ -152,7 +159,9 @@ def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Split
         if not 0 < arguments.train_val_split < 1:
             raise SystemExit(f"--train_val_split is a part between 0 and 1, got {arguments.train_val_split}.")
         if len(chosen["train"]) < 2:
-            raise SystemExit(f"There are {len(chosen['train'])} training images: too few to evaluate on a part of them.")
+            raise SystemExit(
+                f"There are {len(chosen['train'])} training images: too few to evaluate on a part of them."
+            )
         parts = chosen["train"].train_test_split(arguments.train_val_split, seed=seed)
         chosen = {"train": parts["train"], "validation": parts["test"]}
     for split, dataset in chosen.items():

@@ -107,7 +107,11 @@ def load_model(arguments: ModelArguments, data: ImageData):
     if name in CROSSVIT_VARIANTS:
         config = CrossViTConfig.from_variant(name)
     else:
-        config = CrossViTConfig.from_pretrained(name, **download)
+        try:
+            config = CrossViTConfig.from_pretrained(name, **download)
+        except OSError as error:
+            variants = ", ".join(CROSSVIT_VARIANTS)
+            raise SystemExit(f"{error}\nFor random weights give one of these names: {variants}.") from error
     if arguments.image_size is not None:
         if arguments.image_size % config.patch_sizes[0]:
             raise SystemExit(
@@ -194,7 +198,10 @@ def main():
     if len(sys.argv) == 2 and sys.argv[1].endswith((".json", ".yaml", ".yml")):
         arguments, data_arguments, training = parser.parse_json_file(os.path.abspath(sys.argv[1]))
     else:
-        arguments, data_arguments, training = parser.parse_args_into_dataclasses()
+        *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+        if unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists those that there are")
+        arguments, data_arguments, training = parsed
     check(arguments, data_arguments, training)
     training.remove_unused_columns = False  # the transforms need the image
     training.dataloader_pin_memory &= torch.cuda.is_available()

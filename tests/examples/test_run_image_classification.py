@@ -17,9 +17,11 @@ examples/run_image_classification.py: from every source of images, with every op
     pytest tests/examples/test_run_image_classification.py          about 2 minutes
 """
 
+import contextlib
 import csv
 import json
 import runpy
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import pipeline
 
 from crossvit import CrossViTForImageClassification
@@ -83,10 +86,12 @@ def results(folder: Path) -> dict:
     return json.loads((folder / "all_results.json").read_text())
 
 
-def test_as_users_run_it(quickstart, run_example, tmp_path):
+def test_as_users_run_it(quickstart, run_example, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     folder, _ = quickstart
     source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
     options = ("--do_train", "--do_eval", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "out"))
+    options += ("--report_to", "trackio", "--project", "digits")
     printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
     out = tmp_path / "out"
     assert results(out)["eval_accuracy"] >= 0.95 and results(out)["eval_macro_f1"] >= 0.95
@@ -98,6 +103,10 @@ def test_as_users_run_it(quickstart, run_example, tmp_path):
     assert picture.shape[1] > 1500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
     image = next((folder / "digits" / "test" / "3").glob("*.png"))
     assert pipeline("image-classification", model=str(out))(str(image))[0]["label"] == "3"
+    with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / "digits.db")) as database:
+        logged = [json.loads(metrics) for (metrics,) in database.execute("SELECT metrics FROM metrics")]
+    losses = [metrics["train/loss"] for metrics in logged if "train/loss" in metrics]
+    assert len(losses) == 16  # every 10 of 169 steps
     # The same command again has nothing left to do.
     printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
     assert f"continuing from {out}/checkpoint-169" in printed and f"{results(out)['eval_accuracy']:.4f}" in printed
@@ -286,6 +295,7 @@ def test_a_bad_image_is_named(with_bad_images, run):
         ((), "Give one source of images, of --dataset_name, --train_dir, --train_file; got none"),
         (("--train_dir", "{digits}", "--dataset_name", "beans"), "got --dataset_name and --train_dir"),
         (("--train_dir", "absent"), "--train_dir absent is not a folder. Expected absent/CLASS/IMAGE.jpg"),
+        (("--train_dir", "{digits}", "--model_name_or_path", "absent"), "For random weights give one of these names: crossvit"),
         (("--train_file", "absent.csv"), "--train_file absent.csv does not exist"),
         (("--train_dir", "{digits}", "--validation_split", "tset"), "tset does not exist; there are: train, validation"),
         (("--train_dir", "{digits}", "--train_split", "trian"), "trian does not exist; there are: train, validation"),
@@ -308,7 +318,7 @@ def test_no_images_or_no_training_images_of_a_label(digits, run, tmp_path):
     train, validation = (write_csv(digits, split, tmp_path / f"{split}.csv") for split in ("train", "validation"))
     validation_lines = validation.read_text()
     validation.write_text("file_name,digit\n")
-    with pytest.raises(SystemExit, match="The validation split is empty"):
+    with pytest.raises(SystemExit, match='The images cannot be loaded: .*"validation" corresponds to no data'):
         run("--train_file", train, "--validation_file", validation, "--label_column_name", "digit")
     validation.write_text(validation_lines)
     train.write_text("".join(line for line in train.open() if not line.endswith("two\n")))
@@ -327,4 +337,17 @@ def test_help(run_example):
     for words in ("Fine-tune CrossViT", "--train_dir", "Folder with a folder of images per class", "--learning_rate"):
         assert words in printed
     assert printed.index("--model_name_or_path") < printed.index("--train_dir") < printed.index("--learning_rate")
-    assert run_example("run_image_classification.py", "--train_dri", "x").returncode != 0
+
+
+def test_typo_in_a_flag(run, capsys):
+    with pytest.raises(SystemExit) as error:
+        run("--train_dri", "x")
+    assert error.value.code == 2
+    assert "unrecognized arguments: --train_dri x" in capsys.readouterr().err
+
+
+def test_tracking_without_a_network(digits, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
+    run("--train_dir", digits, "--report_to", "tensorboard", "--logging_steps", "1")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
