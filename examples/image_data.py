@@ -18,6 +18,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, load_dataset
 from PIL import Image as PILImage
@@ -51,8 +52,15 @@ class DataArguments:
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on this many images only."})
     streaming: bool = field(default=False, metadata={"help": "Read the data while training; needs --max_steps."})
     skip_bad_images: bool = field(
-        default=False, metadata={"help": "Leave out images that cannot be read, and list them in bad_images.json."}
+        default=False, metadata={"help": "Leave out images that cannot be read, and list them in bad_images.jsonl."}
     )
+
+    @property
+    def source(self) -> str:
+        """What a model card calls the data: their name on the Hub, or how they were loaded."""
+        if self.dataset_name:
+            return self.dataset_name
+        return Path(self.train_file).suffix[1:] if self.train_file else "imagefolder"
 
 
 @dataclass
@@ -326,13 +334,39 @@ class ImageTransform:
     def __init__(self, transform, data: ImageData):
         self.transform, self.num_classes, self.multi_label = transform, len(data.classes), data.multi_label
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        labels = batch["label"]
+    def __call__(self, sample: dict) -> dict:
+        label = sample["label"]
         if self.multi_label:
-            labels = [torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label).long(), 1) for label in labels]
-        return {"pixel_values": [self.transform(read_image(image)) for image in batch["image"]], "labels": labels}
+            label = torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label).long(), 1)
+        return {"pixel_values": self.transform(read_image(sample["image"])), "labels": label}
 
-    def apply_to(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
-        if isinstance(dataset, IterableDataset):
-            return dataset.map(self, batched=True, batch_size=32, remove_columns=dataset.column_names)
-        return dataset.with_transform(self)
+
+class AugmentedImages(torch.utils.data.Dataset):
+    """
+    A data set with a random transform that depends on the seed, the epoch and the image alone. Neither the number of processes and
+    of workers changes it, nor that a run was interrupted; and it takes no random numbers from the model.
+    """
+
+    def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # which workers read that are running already
+
+    def set_epoch(self, epoch: int):
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        with torch.random.fork_rng(devices=[]):
+            (seed,) = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1, np.uint64)
+            torch.manual_seed(int(seed) >> 1)  # PyTorch takes signed integers
+            return self.transform(self.dataset[index])
+
+
+def transformed(dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0):
+    """The samples of a split as the model takes them; with a `set_epoch` if their number is known."""
+    transform = ImageTransform(transform, data)
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(transform, remove_columns=dataset.column_names)
+    return AugmentedImages(dataset, transform, seed)

@@ -32,7 +32,6 @@ import torch
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
-from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import pipeline
@@ -42,20 +41,6 @@ from crossvit import CrossViTForImageClassification
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLASSES = ["four", "one", "two"]  # as folders are sorted
-DIGITS = {"one": 1, "two": 2, "four": 4}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
-    """scikit-learn's scans of three digits, `folder/{train,validation}/CLASS/N.png`: 20 and 8 images of each."""
-    folder = tmp_path_factory.mktemp("digits")
-    data = load_digits()
-    for name, digit in DIGITS.items():
-        for number, image in enumerate(data.images[data.target == digit][:28]):
-            path = folder / ("train" if number < 20 else "validation") / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((48, 48)).save(path)
-    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reads the options of the training examples."""
+
+import sys
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+
+def parse_arguments(*dataclasses, description: str) -> tuple:
+    """One instance of each, from the command line or from the one JSON file that is given there."""
+    parser = HfArgumentParser(dataclasses, description=description)
+    if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
+        return parser.parse_json_file(Path(sys.argv[1]).absolute())
+    *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists those that there are")
+    return tuple(parsed)
