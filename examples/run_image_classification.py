@@ -150,10 +150,11 @@ def main():
     if trainer.is_world_process_zero() and data_arguments.skip_bad_images:
         left_out = bad_images(output)
         print(f"{len(left_out)} images could not be read and were left out; {output / 'bad_images.jsonl'} names them.")
+    source = {"dataset": data_arguments.source, "dataset_tags": data_arguments.source}
     if training.push_to_hub:
-        trainer.push_to_hub(dataset=data_arguments.source)
+        trainer.push_to_hub(**source)
     elif training.do_train:
-        trainer.create_model_card(dataset=data_arguments.source)
+        trainer.create_model_card(**source)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,30 @@ def test_accumulated_batches_are_one_large_batch(run):
         )
 
 
+def test_two_processes_are_one(run, command, tmp_path):
+    """The same global batches; evaluation counts each of 24 images once, though batches of 2 x 5 do not divide them."""
+    options = ("--max_train_steps", "6", "--per_device_eval_batch_size", "5")
+    one, _ = run(*options, "--per_device_train_batch_size", "8", output="one")
+    two = tmp_path / "two"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT)]
+    process = subprocess.run(
+        [*torchrun, *command, *options, "--per_device_train_batch_size", "4", "--output_dir", str(two)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (two, one))
+    for (
+        name,
+        weight,
+    ) in expected.items():  # sums in another order, in float32, and six steps of Adam, which divides by them
+        torch.testing.assert_close(
+            weights[name], weight, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    results, expected = (json.loads((folder / "all_results.json").read_text()) for folder in (two, one))
+    assert results["eval_loss"] == pytest.approx(expected["eval_loss"], rel=1e-5)
+    assert results["eval_accuracy"] == expected["eval_accuracy"]
+
+
 def test_continues_bit_for_bit_after_sigkill(run, command, tmp_path):
     """Killed while training and while writing checkpoints: the weights are those of a run that was left alone."""
     options = ("--max_train_steps", "30", "--checkpointing_steps", "2", "--learning_rate", "1e-3")
