@@ -17,6 +17,7 @@ dev = [
     *training,
     *convert,
     *export,
+    "transformers==5.23.0",  # whose own tests `make conformance` runs
     "timm==1.0.31",
     "peft",
     "trackio",

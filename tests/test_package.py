@@ -18,6 +18,7 @@ everything, also without torchvision and beside a model of the same name.
     pytest tests/test_package.py
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def test_wheel_works_inside_and_outside_the_checkout(installed_wheel, tmp_path, 
 
 def test_import_is_silent(tmp_path):
     result = run_python("import crossvit; crossvit.CrossViTImageProcessor()", cwd=tmp_path)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    # torchao, where it is installed, makes PyTorch log warnings when transformers imports it.
+    errors = re.sub(r"^W\d{4} .*_pytree\.py.*\n", "", result.stderr, flags=re.M)
+    assert (result.returncode, result.stdout, errors) == (0, "", "")
 
 
 def test_import_is_fast(tmp_path):

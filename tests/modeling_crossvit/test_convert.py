@@ -22,6 +22,7 @@ which nothing has been written.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -264,6 +265,8 @@ def test_no_network(tmp_path):
         timeout=60,
     )
     assert process.returncode == 1
-    assert process.stderr.startswith("error: Cannot reach the Hub (http://127.0.0.1:9)"), process.stderr
-    assert process.stderr.count("\n") == 1
+    # torchao, where it is installed, makes PyTorch log warnings when transformers imports it.
+    errors = re.sub(r"^W\d{4} .*_pytree\.py.*\n", "", process.stderr, flags=re.M)
+    assert errors.startswith("error: Cannot reach the Hub (http://127.0.0.1:9)"), errors
+    assert errors.count("\n") == 1
     assert not (tmp_path / "model").exists()
