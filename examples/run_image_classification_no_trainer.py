@@ -18,7 +18,7 @@ Fine-tune CrossViT for image classification with a training loop of plain PyTorc
         --model_name_or_path models/crossvit_15_dagger_240 --train_dir my_photos
 
 Model and data are given as for run_image_classification.py. A run that was interrupted continues from its last whole checkpoint when
-the same command is given again.
+the same command is given again; SIGTERM makes it save one first.
 
 With the model and the digits that `make quickstart` has written, in about 20 seconds on two CPU cores, to an accuracy of at least
 0.95 (these augmentations are for photos, not for digits):
@@ -29,8 +29,6 @@ With the model and the digits that `make quickstart` has written, in about 20 se
 
 import json
 import math
-import os
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,6 +36,7 @@ import evaluate
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from checkpointing import end_if_told, ignore_sigterm, load_checkpoint, note_sigterm, save_checkpoint
 from command_line import parse_arguments
 from image_data import DataArguments, bad_images, collate, leave_out_bad_images, load_images, transformed
 from image_model import (
@@ -99,29 +98,6 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 
-def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole one: a checkpoint gets its name when all of it is written."""
-    checkpoints = sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return checkpoints[-1] if checkpoints else None
-
-
-def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
-    """Writes aside, renames, and only then removes the oldest: whenever the run is killed, a whole checkpoint remains."""
-    unfinished = output / "unfinished-checkpoint"
-    if accelerator.is_main_process:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(unfinished))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (unfinished / "log.json").write_text(json.dumps(log))
-        checkpoint = output / f"checkpoint-{step:07d}"
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        os.replace(unfinished, checkpoint)
-        for old in sorted(output.glob("checkpoint-*"))[:-keep]:
-            shutil.rmtree(old)
-
-
 @torch.no_grad()
 def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores (N, classes) and labels of all images."""
@@ -170,7 +146,11 @@ def main():
     model = choose_parameters(model, arguments)
     train_images = transformed(data.splits["train"], training_transform(image_processor), data, training.seed)
     eval_images = transformed(data.splits["validation"], evaluation_transform(image_processor), data)
-    loader_options = {"collate_fn": collate, "num_workers": training.dataloader_num_workers}
+    loader_options = {
+        "collate_fn": collate,
+        "num_workers": training.dataloader_num_workers,
+        "worker_init_fn": ignore_sigterm,
+    }
     train_loader = DataLoader(
         train_images,
         batch_size=training.per_device_train_batch_size,
@@ -203,12 +183,8 @@ def main():
         return scores, labels
 
     # Training
-    step, log = 0, []
-    checkpoint = last_checkpoint(output)
-    if checkpoint is not None:
-        accelerator.load_state(str(checkpoint))
-        step, log = int(checkpoint.name.split("-")[1]), json.loads((checkpoint / "log.json").read_text())
-        accelerator.print(f"continuing from {checkpoint}")
+    step, log = load_checkpoint(accelerator, output)
+    note_sigterm(accelerator)
     progress = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
     model.train()
     while step < steps:
@@ -241,6 +217,7 @@ def main():
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
                 save_checkpoint(accelerator, output, step, log, training.keep_checkpoints)
+            end_if_told(accelerator, output, step, log, training.keep_checkpoints)
             if step == steps:
                 break
     progress.close()
