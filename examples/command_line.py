@@ -13,17 +13,22 @@
 # limitations under the License.
 """Reads the options of the training examples."""
 
+import json
 import sys
 from pathlib import Path
 
 from transformers import HfArgumentParser
 
 
-def parse_arguments(*dataclasses, description: str) -> tuple:
-    """One instance of each, from the command line or from the one JSON file that is given there."""
+def parse_arguments(*dataclasses, description: str, defaults: dict | None = None) -> tuple:
+    """
+    One instance of each, from the command line or from the one JSON file that is given there; what neither says is as in
+    `defaults`, and else as the dataclasses say.
+    """
     parser = HfArgumentParser(dataclasses, description=description)
     if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
-        return parser.parse_json_file(Path(sys.argv[1]).absolute())
+        return parser.parse_dict({**(defaults or {}), **json.loads(Path(sys.argv[1]).read_text())})
+    parser.set_defaults(**(defaults or {}))
     *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists those that there are")

@@ -15,16 +15,23 @@
 
 import io
 import json
+import random
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
 from PIL import Image as PILImage
 
 
 Splits = DatasetDict | IterableDatasetDict
+
+# Of files, by their ending: how `datasets` calls them.
+BUILDERS = {".csv": "csv", ".parquet": "parquet", ".tar": "webdataset"}
 
 
 @dataclass
@@ -36,7 +43,10 @@ class DataArguments:
     train_dir: str | None = field(default=None, metadata={"help": "Folder with a folder of images per class."})
     validation_dir: str | None = field(default=None, metadata={"help": "The same for evaluation."})
     train_file: str | None = field(
-        default=None, metadata={"help": "CSV with a column of paths and one of classes, or parquet with images."}
+        default=None,
+        metadata={
+            "help": "CSV with a column of paths and one of classes, or images in parquet or WebDataset (.tar) shards."
+        },
     )
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
     train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
@@ -50,7 +60,10 @@ class DataArguments:
     label_column_name: str | None = field(default=None, metadata={"help": "By default the one column of classes."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many images only."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on this many images only."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data while training; needs --max_steps."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data while training, instead of before it."})
+    num_classes: int | None = field(
+        default=None, metadata={"help": "Number of classes, for a stream whose labels are plain numbers from 0."}
+    )
     skip_bad_images: bool = field(
         default=False, metadata={"help": "Leave out images that cannot be read, and list them in bad_images.jsonl."}
     )
@@ -141,12 +154,14 @@ def _load(arguments: DataArguments) -> Splits:
     files = {"train": arguments.train_file, "validation": arguments.validation_file}
     files = {split: file for split, file in files.items() if file}
     for split, file in files.items():
-        if not Path(file).is_file() and not list(Path().glob(file)):
+        if "://" not in file and not glob(file):
             raise SystemExit(f"--{split}_file {file} does not exist.")
     kinds = {Path(file).suffix for file in files.values()}
-    if not kinds <= {".csv", ".parquet"} or len(kinds) > 1:
-        raise SystemExit(f"--train_file and --validation_file must be both .csv or both .parquet, got {files}.")
-    return _load_dataset(kinds.pop()[1:], data_files=files, streaming=arguments.streaming)
+    if not kinds <= BUILDERS.keys() or len(kinds) > 1:
+        raise SystemExit(
+            f"--train_file and --validation_file must be of one kind, of {', '.join(BUILDERS)}; got {files}."
+        )
+    return _load_dataset(BUILDERS[kinds.pop()], data_files=files, streaming=arguments.streaming)
 
 
 def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Splits:
@@ -185,7 +200,7 @@ def _choose_columns(splits: Splits, arguments: DataArguments) -> Splits:
     labels = [
         name for name, feature in features.items() if isinstance(getattr(feature, "feature", feature), ClassLabel)
     ]
-    guesses = {"image": [*images, "image", "path", "file_name"], "label": [*labels, "label", "labels"]}
+    guesses = {"image": [*images, "image", "path", "file_name"], "label": [*labels, "label", "labels", "cls"]}
     columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
     for kind, column in columns.items():
         column = column or next((name for name in guesses[kind] if name in features), None)
@@ -200,14 +215,17 @@ def _choose_columns(splits: Splits, arguments: DataArguments) -> Splits:
         columns[kind] = column
     files = {"train": arguments.train_file, "validation": arguments.validation_file}
     for split, dataset in splits.items():
-        is_image = isinstance(features[columns["image"]], Image)
-        if is_image:  # first of all: a stream would decode it at each of the other steps
+        is_path = isinstance(features[columns["image"]], Value)
+        if not is_path:  # first of all: a stream would decode it at each of the other steps
             dataset = dataset.cast_column(columns["image"], Image(decode=False))
         dataset = dataset.select_columns(list(columns.values()))
         dataset = dataset.rename_columns({column: kind for kind, column in columns.items() if column != kind})
-        if not is_image:  # paths in a CSV, relative to it
+        if is_path:  # in a CSV, relative to it
             folder = Path(files.get(split) or arguments.train_file).parent
-            dataset = dataset.map(lambda sample, folder=folder: {"image": str(folder / sample["image"])})
+            kinds = dataset.features  # which a stream forgets
+            dataset = dataset.map(
+                lambda sample, folder=folder: {"image": str(folder / sample["image"])}, features=kinds
+            )
             dataset = dataset.cast_column("image", Image(decode=False))
         splits[split] = dataset
     return splits
@@ -245,10 +263,15 @@ def _encode_labels(splits: Splits, arguments: DataArguments) -> tuple[Splits, li
         if not arguments.streaming:
             _check_labels(splits, names)
         return splits, names, inner["train"] is not features["train"]
-    if arguments.streaming:
+    if arguments.streaming and arguments.num_classes is None:
         raise SystemExit(
-            "A stream does not tell its classes in advance: use a data set with ClassLabel, or no --streaming."
+            "A stream does not tell its classes in advance: use a data set with ClassLabel, --num_classes, or no --streaming."
         )
+    if arguments.streaming:
+        for split, dataset in splits.items():
+            # Text, as WebDataset shards have it, becomes a number too.
+            splits[split] = dataset.map(lambda sample: {"label": int(sample["label"])})
+        return splits, [str(number) for number in range(arguments.num_classes)], False
     _check_labels(splits)
     names = [str(value) for value in sorted(_values(splits["train"]))]
     numbers = {name: number for number, name in enumerate(names)}
@@ -341,10 +364,28 @@ class ImageTransform:
         return {"pixel_values": self.transform(read_image(sample["image"])), "labels": label}
 
 
+@contextmanager
+def random_numbers(*key: int):
+    """Python's, NumPy's and PyTorch's follow from these numbers alone; afterwards they go on as if nothing had been."""
+    python, numpy = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence(key).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(words[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)  # PyTorch takes signed integers
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
 class AugmentedImages(torch.utils.data.Dataset):
     """
     A data set with a random transform that depends on the seed, the epoch and the image alone. Neither the number of processes and
     of workers changes it, nor that a run was interrupted; and it takes no random numbers from the model.
+
+    An index is that of an image, or a pair of it and of a number that tells apart its repetitions in one epoch.
     """
 
     def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
@@ -357,16 +398,33 @@ class AugmentedImages(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict:
-        with torch.random.fork_rng(devices=[]):
-            (seed,) = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1, np.uint64)
-            torch.manual_seed(int(seed) >> 1)  # PyTorch takes signed integers
-            return self.transform(self.dataset[index])
+    def __getitem__(self, index: int | tuple[int, int]) -> dict:
+        image, *repetition = index if isinstance(index, tuple) else (index,)
+        with random_numbers(self.seed, int(self._epoch), image, *repetition):
+            return self.transform(self.dataset[image])
+
+
+class AugmentedStream(torch.utils.data.IterableDataset):
+    """The same for a stream, whose images have no index: the random numbers follow from the file's bytes or name."""
+
+    def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int):
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+
+    def set_epoch(self, epoch: int):
+        self._epoch.fill_(epoch)
+        self.dataset.set_epoch(epoch)
+
+    def __iter__(self):
+        for sample in self.dataset:
+            image = sample["image"]
+            key = zlib.crc32(image["path"].encode() if image["bytes"] is None else image["bytes"])
+            with random_numbers(self.seed, int(self._epoch), key):
+                transformed = self.transform(sample)
+            yield transformed
 
 
 def transformed(dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0):
-    """The samples of a split as the model takes them; with a `set_epoch` if their number is known."""
-    transform = ImageTransform(transform, data)
-    if isinstance(dataset, IterableDataset):
-        return dataset.map(transform, remove_columns=dataset.column_names)
-    return AugmentedImages(dataset, transform, seed)
+    """The samples of a split as the model takes them; `set_epoch` changes the augmentation."""
+    kind = AugmentedStream if isinstance(dataset, IterableDataset) else AugmentedImages
+    return kind(dataset, ImageTransform(transform, data), seed)

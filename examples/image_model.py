@@ -24,7 +24,7 @@ from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassifi
 
 
 @dataclass
-class ModelArguments:
+class LoadArguments:
     _argument_group_name = "model"
 
     model_name_or_path: str = field(
@@ -40,13 +40,19 @@ class ModelArguments:
         default=None,
         metadata={"help": "Pixels per side, a multiple of 12, if not that of the model: resizes its positions."},
     )
+    drop_path_rate: float | None = field(
+        default=None, metadata={"help": "Stochastic depth, if not that of the model."}
+    )
+
+
+@dataclass
+class ModelArguments(LoadArguments):
+    """And for fine-tuning."""
+
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification heads alone."})
     lora_rank: int | None = field(
         default=None,
         metadata={"help": "Train adapters of this rank and the heads alone (needs peft); merged at the end."},
-    )
-    drop_path_rate: float | None = field(
-        default=None, metadata={"help": "Stochastic depth, if not that of the model."}
     )
     class_weights: str | None = field(
         default=None, metadata={"help": "`balanced`: every class counts the same, however many images it has."}
@@ -60,7 +66,7 @@ def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
     return [patch * max(1, round(size / patch)) for size, patch in zip(sizes, config.patch_sizes)]
 
 
-def load_model(arguments: ModelArguments, data: ImageData):
+def load_model(arguments: LoadArguments, data: ImageData):
     """The model with heads for these classes, and its image processor."""
     name = arguments.model_name_or_path
     download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}

@@ -1,0 +1,430 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+examples/pretrain_imagenet.py against the paper's Table 9, the text of the released code, timm, and what follows from the pixels.
+
+    pytest tests/examples/test_pretrain_imagenet.py          about 2 minutes
+"""
+
+import io
+import json
+import math
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import timm
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from hub_server import card_errors
+from PIL import Image
+from safetensors.torch import load_file
+from timm.data import create_loader
+from torchvision.transforms.functional import pil_to_tensor
+
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "pretrain_imagenet.py"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """What the script defines."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+
+    class Script:
+        def __init__(self):
+            vars(self).update(runpy.run_path(str(SCRIPT)))
+
+        def training(self, *arguments: str):
+            """The training options of this command line."""
+            monkeypatch.setattr(sys, "argv", [SCRIPT.name, *arguments])
+            parsed = self.parse_arguments(
+                self.Arguments, self.LoadArguments, description="", defaults=self.recipe_defaults()
+            )
+            return parsed[0]
+
+    return Script()
+
+
+@pytest.fixture
+def run(saved_model, digits, tmp_path, monkeypatch, capsys):
+    """The script in this process, which saves the time of the imports: its output folder, and what it printed."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def run(*arguments: str, data=("--train_dir", str(digits)), output: str = "out") -> tuple[Path, str]:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        command = ["--model_name_or_path", str(saved_model), *data, "--output_dir", str(tmp_path / output)]
+        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *command, *arguments])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return tmp_path / output, capsys.readouterr().out
+
+    yield run
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+SMALL_RUN = ("--num_train_epochs", "3", "--warmup_epochs", "1", "--global_batch_size", "16")
+SMALL_RUN += ("--per_device_train_batch_size", "8", "--learning_rate", "0.05", "--logging_steps", "1")
+
+
+def table_9(epoch: int, epochs: int, largest: float, warmup_epochs: int) -> float:
+    """Linear from 1e-6, then the cosine of all epochs down to 1e-5."""
+    if epoch < warmup_epochs:
+        return 1e-6 + (largest - 1e-6) * epoch / warmup_epochs
+    return 1e-5 + (largest - 1e-5) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "largest", "warmup_epochs"), [("imagenet", 300, 0.004, 30), ("transfer", 1000, 0.01, 5)]
+)
+def test_learning_rate_at_every_epoch(script, recipe, epochs, largest, warmup_epochs):
+    training = script.training("--recipe", recipe)
+    optimizer, schedule = script.optimizer_and_schedule(torch.nn.Linear(2, 2), training)
+    assert training.num_train_epochs == epochs
+    for epoch in range(epochs):
+        schedule.step(epoch)
+        expected = table_9(epoch, epochs, largest, warmup_epochs)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2, rel=1e-12), epoch
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "options"),
+    [
+        ("imagenet", torch.optim.AdamW, {"weight_decay": 0.05, "eps": 1e-8, "betas": (0.9, 0.999)}),
+        ("finetune", torch.optim.AdamW, {"weight_decay": 1e-8, "lr": 5e-6}),
+        ("transfer", torch.optim.SGD, {"weight_decay": 1e-4, "momentum": 0.9, "nesterov": True}),
+    ],
+)
+def test_optimizer(script, recipe, kind, options):
+    """
+    The same numbers of elements decay as in timm's model by the rule of the release, which exempts what has one dimension; its CLS
+    tokens and position embeddings have three.
+    """
+    training = script.training("--recipe", recipe)
+    model = CrossViTForImageClassification(CrossViTConfig.from_variant("crossvit_9_dagger_240", num_labels=10))
+    optimizer, _ = script.optimizer_and_schedule(model, training)
+    assert type(optimizer) is kind
+    groups = {group["weight_decay"]: group for group in optimizer.param_groups}
+    assert groups.keys() == {0.0, options["weight_decay"]}
+    decayed = groups[options["weight_decay"]]
+    assert {name: decayed[name] for name in options if name != "lr"} == {k: v for k, v in options.items() if k != "lr"}
+    reference = timm.create_model("crossvit_9_dagger_240", num_classes=10)
+    for weight_decay, exempt in ((0.0, True), (options["weight_decay"], False)):
+        expected = Counter(tuple(p.shape) for p in reference.parameters() if (p.ndim == 1) == exempt)
+        # timm keeps queries, keys and values of its self-attention in one matrix: the elements are counted instead.
+        expected = sum(math.prod(shape) * count for shape, count in expected.items())
+        assert sum(parameter.numel() for parameter in groups[weight_decay]["params"]) == expected
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
+    assert any("cls_token" in name for name in decayed_names) and any("position" in name for name in decayed_names)
+
+
+def test_recipes(script):
+    """What Table 9 says of transfer, and the finer image of the 408 models; an option of the command line comes first."""
+    transfer = script.training("--recipe", "transfer")
+    assert (transfer.global_batch_size, transfer.random_erasing, transfer.mixup) == (768, 0.0, 0.8)
+    finetune = script.training("--recipe=finetune", "--weight_decay", "0.1")
+    assert (finetune.num_train_epochs, finetune.weight_decay) == (30, 0.1)
+    assert script.recipe_defaults()["drop_path_rate"] == 0.1
+    script.training("--recipe", "transfer")
+    assert script.recipe_defaults()["drop_path_rate"] == 0.0
+
+
+def test_augmented_batches_are_those_of_timm(script, digits, photos, tmp_path):
+    """
+    Against timm's own loader, which the release's options are given to, in other random numbers: the mean and the spread of each
+    channel, and the part of the images with a box of noise, are equal within four standard errors.
+    """
+    image = photos["landscape"]
+    processor = CrossViTImageProcessor.from_image_size(96)
+    transform = script.training_transform(processor, script.training())
+
+    class Photos(torch.utils.data.Dataset):
+        transform = None
+
+        def __len__(self):
+            return 600
+
+        def __getitem__(self, index):
+            return self.transform(image), 0
+
+    def statistics(images: torch.Tensor) -> torch.Tensor:
+        """(N, 7): means and standard deviations of the channels, and whether noise was put in."""
+        images = images.float()
+        # Neighbours in a photo are alike; in noise of unit variance they differ by sqrt(2) on average.
+        rough = images.diff(dim=-1).abs().mean(dim=1)
+        box = torch.nn.functional.avg_pool2d(rough[:, None], 8).flatten(1).amax(dim=1) > 1.0
+        return torch.cat([images.mean((2, 3)), images.std((2, 3)), box[:, None].float()], dim=1)
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    ours = statistics(torch.stack([transform(image) for _ in range(600)]))
+    random.seed(2), np.random.seed(2), torch.manual_seed(2)
+    loader = create_loader(
+        Photos(), input_size=96, batch_size=50, is_training=True, use_prefetcher=False, num_workers=0, re_prob=0.25,
+        re_mode="pixel", auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, interpolation="bicubic", persistent_workers=False,
+    )  # fmt: skip
+    timms = statistics(torch.cat([images for images, _ in loader]))
+    assert len(timms) == 600
+    error = ((ours.var(0) + timms.var(0)) / 600).sqrt()
+    assert ((ours.mean(0) - timms.mean(0)).abs() < 4 * error).all(), (ours.mean(0), timms.mean(0), error)
+    assert 0.1 < ours[:, 6].mean() < 0.4  # so the noise is found, in about a quarter
+
+
+def test_soft_targets_say_what_the_pixels_are(script):
+    """The part of each image is read off the mixed pixels: of constant images in mixup, of counted pixels in cutmix."""
+    mix = script.mixing(script.training(), num_classes=10)
+    images = torch.arange(8.0)[:, None, None, None].expand(8, 3, 32, 32)
+    labels = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6])
+    np.random.seed(0)
+    kinds = Counter()
+    parts = []
+    for _ in range(300):
+        pixels, targets = mix(images.clone(), labels)
+        own, other = torch.arange(8.0), torch.arange(7.0, -1.0, -1.0)
+        part = ((pixels.mean((1, 2, 3)) - other) / (own - other))[
+            :, None
+        ]  # of the image itself; its partner is that from the end
+        smooth = 0.1 / 10 + 0.9 * torch.nn.functional.one_hot(labels, 10)
+        torch.testing.assert_close(targets, part * smooth + (1 - part) * smooth.flip(0), rtol=0, atol=1e-5)
+        kinds["cutmix" if torch.isin(pixels, images).all() and 0 < part[0] < 1 else "mixup"] += 1
+        parts.append(part[0].item())
+    # Half of the batches each, within four standard errors (cutmix of nothing counts as mixup).
+    assert abs(kinds["mixup"] - 150) < 4 * math.sqrt(300 / 4) + 10, kinds
+    assert len(set(parts)) > 200
+
+
+def test_repeated_augmentation_of_four_processes(script):
+    """
+    The images, shuffled, three times in a row each, dealt out in turn, until all processes together have as many as the data set;
+    which repetition it is follows, so that equal images are augmented differently.
+    """
+    samplers = [script.RepeatedAugmentationSampler(range(1000), 3, rank, 4) for rank in range(4)]
+    for epoch in (0, 1):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        dealt = [list(sampler) for sampler in samplers]
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(epoch)).tolist()
+        expected = [(index, repetition) for index in order for repetition in range(3)]
+        for rank in range(4):
+            assert dealt[rank] == expected[rank::4][:250]
+            assert len(samplers[rank]) == 250
+    without = list(script.RepeatedAugmentationSampler(range(10), 1, 0, 1))
+    assert sorted(without) == [(index, 0) for index in range(10)]
+
+
+def test_repetitions_differ(script, digits):
+    training = script.training("--repeated_augmentation", "3", "--per_device_train_batch_size", "6")
+    data = script.load_images(script.DataArguments(train_dir=str(digits)), seed=0)
+    transform = script.training_transform(CrossViTImageProcessor.from_image_size(48), training)
+    loader = script.training_loader(data, transform, training, rank=0, world_size=1)
+    script.start_epoch(loader, 0)
+    batch, again = next(iter(loader)), next(iter(loader))
+    assert torch.equal(batch["pixel_values"], again["pixel_values"])
+    assert batch["labels"][:3].unique().numel() == 1
+    first, second, third = batch["pixel_values"][:3]
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+    script.start_epoch(loader, 1)
+    assert not torch.equal(batch["pixel_values"], next(iter(loader))["pixel_values"])
+
+
+def grey(number: int) -> bytes:
+    png = io.BytesIO()
+    Image.new("L", (8, 8), number).save(png, "PNG")
+    return png.getvalue()
+
+
+def write_shards(folder: Path, kind: str, shards: int, images: list[tuple[bytes, int]]) -> str:
+    """Encoded images with their classes, as other programs write them: without the features of `datasets`."""
+    for shard in range(shards):
+        part = list(enumerate(images))[shard::shards]
+        if kind == "parquet":
+            table = {
+                "image": [{"bytes": png, "path": None} for _, (png, _) in part],
+                "label": [c for _, (_, c) in part],
+            }
+            pyarrow.parquet.write_table(pyarrow.table(table), folder / f"shard-{shard}.parquet")
+            continue
+        with tarfile.open(folder / f"shard-{shard}.tar", "w") as tar:
+            for number, (png, label) in part:
+                for name, content in ((f"{number:04d}.png", png), (f"{number:04d}.cls", str(label).encode())):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    return str(folder / f"*.{kind}")
+
+
+@pytest.mark.parametrize(("kind", "shards"), [("tar", 4), ("tar", 3), ("parquet", 4)])
+def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
+    """Two processes with two workers each read every image once, also where the shards cannot be dealt out evenly."""
+    files = write_shards(tmp_path, kind, shards, [(grey(number), number % 4) for number in range(12 * shards)])
+    arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=4)
+    data = script.load_images(arguments, seed=0)
+    assert data.classes == ["0", "1", "2", "3"]
+    training = script.training("--per_device_train_batch_size", "1", "--dataloader_num_workers", "2")
+    orders = []
+    for epoch in (0, 1):
+        read = []
+        for rank in (0, 1):
+            loader = script.training_loader(data, pil_to_tensor, training, rank, world_size=2)
+            script.start_epoch(loader, epoch)
+            batches = list(loader)
+            read.append([int(batch["pixel_values"][0, 0, 0, 0]) for batch in batches])
+            assert all(int(batch["labels"]) == number % 4 for batch, number in zip(batches, read[-1]))
+        assert sorted(read[0] + read[1]) == list(range(12 * shards))
+        assert abs(len(read[0]) - len(read[1])) <= 12
+        orders.append(read)
+    assert orders[0] != orders[1]  # shuffled again
+
+
+def test_as_users_run_it(quickstart, tmp_path):
+    folder, _ = quickstart
+    out = tmp_path / "out"
+    source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
+    options = (
+        "--recipe",
+        "finetune",
+        "--num_train_epochs",
+        "1",
+        "--global_batch_size",
+        "32",
+        "--learning_rate",
+        "5e-4",
+    )
+    options += ("--per_device_train_batch_size", "32", "--output_dir", str(out))
+    process = subprocess.run(
+        [sys.executable, SCRIPT, *source, *options], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    results = json.loads((out / "all_results.json").read_text())
+    assert results["eval_accuracy"] >= 0.95
+    assert f"accuracy {results['eval_accuracy']:.4f}" in process.stdout
+    assert not card_errors((out / "README.md").read_text())
+    assert Image.open(out / "training.png").width > 1500
+
+
+def test_learns_from_a_stream_too(run, digits, tmp_path):
+    """The loss of the evaluation falls, on all 24 images; an epoch has as many steps as the number of images says."""
+    files = {}
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        images = [
+            (path.read_bytes(), "four one two".split().index(path.parent.name))
+            for path in (digits / split).rglob("*.png")
+        ]
+        files[split] = write_shards(tmp_path / split, "tar", 2, images)
+    data = (
+        "--train_file",
+        files["train"],
+        "--validation_file",
+        files["validation"],
+        "--streaming",
+        "--num_classes",
+        "3",
+    )
+    options = (
+        "--num_train_epochs",
+        "8",
+        "--mixup",
+        "0",
+        "--cutmix",
+        "0",
+        "--random_erasing",
+        "0",
+        "--num_train_samples",
+        "60",
+    )
+    out, _ = run(*SMALL_RUN, *options, data=data)
+    log = json.loads((sorted(out.glob("checkpoint-*"))[-1] / "log.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(losses) == 8 and losses[-1] < 0.9 * losses[0]
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 25))  # 60 // 16 steps in each epoch
+    assert json.loads((out / "all_results.json").read_text())["eval_accuracy"] * 24 % 1 == pytest.approx(0)
+
+
+def test_accumulated_batches_are_one_large_batch(run):
+    """Without mixing, which pairs the images of a forward pass: the same weights but for the order of float32 sums."""
+    options = (*SMALL_RUN[:2], "--warmup_epochs", "0", "--global_batch_size", "16", "--mixup", "0", "--cutmix", "0")
+    options += ("--drop_path_rate", "0", "--optimizer", "sgd", "--learning_rate", "0.1", "--logging_steps", "1")
+    weights = {}
+    for size in (16, 8):
+        out, _ = run(*options, "--per_device_train_batch_size", str(size), output=f"batches of {size}")
+        weights[size] = load_file(out / "model.safetensors")
+    for name, weight in weights[16].items():
+        torch.testing.assert_close(weights[8][name], weight, rtol=0, atol=1e-6)
+
+
+def test_continues_bit_for_bit_in_the_middle_of_an_epoch(run, tmp_path, saved_model, digits):
+    """After SIGTERM, which saves and ends with its exit status: mixing, augmentation, stochastic depth, order are as they were."""
+    options = (*SMALL_RUN, "--repeated_augmentation", "3", "--num_train_epochs", "40")
+    undisturbed, _ = run(*options, output="undisturbed")
+    out = tmp_path / "stopped"
+    command = [sys.executable, SCRIPT, "--model_name_or_path", str(saved_model), "--train_dir", str(digits), *options]
+    process = subprocess.Popen(
+        [*command, "--output_dir", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    while not list(out.glob("checkpoint-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "SIGTERM: saved step" in printed
+    _, printed = run(*options, output="stopped")
+    assert "continuing from" in printed
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, undisturbed))
+    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--optimizer", "adam"), "--optimizer is adamw or sgd, got adam"),
+        (("--per_device_train_batch_size", "7"), "must be even"),
+        (("--per_device_train_batch_size", "10", "--global_batch_size", "32"), "must be a multiple of --per_device_train_batch_size 10 x 1"),
+        (("--streaming",), "--streaming needs --num_train_samples"),
+        (("--streaming", "--num_train_samples", "60", "--repeated_augmentation", "3"), "use no --streaming"),
+        ((), "--global_batch_size 4096 is more than the 60 training images"),
+    ],
+)  # fmt: skip
+def test_mistakes(run, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        run(*arguments)
+    assert message in str(error.value)
+
+
+def test_help_and_typos(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    printed = capsys.readouterr().out
+    for words in ("by the paper's recipe", "--repeated_augmentation", "Images per optimizer step, over all processes"):
+        assert words in printed
+    for arguments, words in ((("--recipe", "imagnet"), "invalid choice: 'imagnet'"), (("--mixpu", "0"), "--mixpu 0")):
+        with pytest.raises(SystemExit) as error:
+            run(*arguments)
+        assert error.value.code == 2 and words in capsys.readouterr().err
