@@ -328,43 +328,23 @@ def test_as_users_run_it(quickstart, tmp_path):
     assert Image.open(out / "training.png").width > 1500
 
 
-def test_learns_from_a_stream_too(run, digits, tmp_path):
-    """The loss of the evaluation falls, on all 24 images; an epoch has as many steps as the number of images says."""
+def test_learns_from_a_stream_too(run, digits, quickstart, tmp_path):
+    """A new head finds its three classes, in all 24 images; an epoch has as many steps as the number of images says."""
     files = {}
     for split in ("train", "validation"):
         (tmp_path / split).mkdir()
-        images = [
-            (path.read_bytes(), "four one two".split().index(path.parent.name))
-            for path in (digits / split).rglob("*.png")
-        ]
+        paths = sorted((digits / split).rglob("*.png"))
+        images = [(path.read_bytes(), ("four", "one", "two").index(path.parent.name)) for path in paths]
         files[split] = write_shards(tmp_path / split, "tar", 2, images)
-    data = (
-        "--train_file",
-        files["train"],
-        "--validation_file",
-        files["validation"],
-        "--streaming",
-        "--num_classes",
-        "3",
-    )
-    options = (
-        "--num_train_epochs",
-        "8",
-        "--mixup",
-        "0",
-        "--cutmix",
-        "0",
-        "--random_erasing",
-        "0",
-        "--num_train_samples",
-        "60",
-    )
+    data = ("--train_file", files["train"], "--validation_file", files["validation"], "--streaming")
+    data += ("--num_classes", "3", "--num_train_samples", "60", "--model_name_or_path", str(quickstart[0] / "model"))
+    options = ("--num_train_epochs", "8", "--mixup", "0", "--cutmix", "0", "--learning_rate", "0.03")
     out, _ = run(*SMALL_RUN, *options, data=data)
-    log = json.loads((sorted(out.glob("checkpoint-*"))[-1] / "log.json").read_text())
+    log = json.loads((max(out.glob("checkpoint-*")) / "log.json").read_text())
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    assert len(losses) == 8 and losses[-1] < 0.9 * losses[0]
+    assert len(losses) == 8 and losses[-1] < 0.7 * losses[0]
     assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 25))  # 60 // 16 steps in each epoch
-    assert json.loads((out / "all_results.json").read_text())["eval_accuracy"] * 24 % 1 == pytest.approx(0)
+    assert json.loads((out / "all_results.json").read_text())["eval_accuracy"] >= 0.9
 
 
 def test_accumulated_batches_are_one_large_batch(run):
