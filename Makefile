@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test conformance lint parity modes pictures clean
+.PHONY: help quickstart test test-slow conformance lint parity modes training pictures clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,6 +27,9 @@ quickstart: $(VENV)/training  ## Train a small CrossViT on handwritten digits, s
 test: $(VENV)/dev  ## Run all tests
 	$(BIN)/python -m pytest
 
+test-slow: $(VENV)/dev  ## Run the heavier tests: training runs that are killed ten times
+	$(BIN)/python -m pytest -m slow
+
 conformance: $(VENV)/dev  ## Run transformers' own common tests on our classes: tests/conformance
 	$(BIN)/python -m pytest tests/conformance --quiet -rN
 
@@ -41,6 +44,9 @@ parity: $(VENV)/dev  ## Measure the differences to timm again: docs/parity.md
 
 modes: $(VENV)/dev quickstart  ## Measure what compilation, export and quantisation change: docs/execution_modes.md
 	$(BIN)/python benchmarks/execution_modes.py
+
+training: $(VENV)/dev quickstart  ## Measure what the training examples reach: docs/training.md
+	$(BIN)/python benchmarks/training.py
 
 pictures: $(VENV)/dev  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -10,7 +10,16 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__init__.py").read_text())[1]
 
 vision = ["torchvision"]
-training = [*vision, "accelerate>=1.1", "datasets", "evaluate", "scikit-learn", "matplotlib", "tensorboard"]
+training = [
+    *vision,
+    "accelerate>=1.1",
+    "datasets",
+    "evaluate",
+    "scikit-learn",
+    "matplotlib",
+    "tensorboard",
+    "timm>=1.0.16",
+]
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
 export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
 dev = [
@@ -24,6 +33,7 @@ dev = [
     "bitsandbytes",
     "pytest",
     "parameterized",
+    "psutil",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "transformers-mlinter==0.1.5",

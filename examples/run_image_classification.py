@@ -29,12 +29,15 @@ With the model and the digits that `make quickstart` has written, in about 20 se
         --train_dir outputs/quickstart/digits --do_train --do_eval --num_train_epochs 1
 """
 
+import signal
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import evaluate
 import torch
+from checkpointing import ignore_sigterm
 from command_line import parse_arguments
 from image_data import DataArguments, bad_images, collate, leave_out_bad_images, load_images, transformed
 from image_model import (
@@ -50,6 +53,7 @@ from training_report import draw_training
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from crossvit.modeling_crossvit import image_classification_loss
 from crossvit.trainer import CrossViTTrainer
 
 
@@ -74,6 +78,26 @@ class EpochCallback(TrainerCallback):
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         if hasattr(train_dataloader.dataset, "set_epoch"):
             train_dataloader.dataset.set_epoch(int(state.epoch))
+
+
+class SigtermCallback(TrainerCallback):
+    """SIGTERM, with which Slurm and others announce the end of a job, saves a checkpoint after the step that runs and ends the training."""
+
+    def __init__(self, accelerator):
+        self.accelerator, self.stopped = accelerator, False
+        signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        # Slurm signals the processes that read images too. accelerate wraps the loader that starts them.
+        getattr(train_dataloader, "base_dataloader", train_dataloader).worker_init_fn = ignore_sigterm
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.accelerator.check_trigger():
+            self.stopped = control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self.stopped:  # there may be no time for an evaluation
+            control.should_evaluate = control.should_save = False
 
 
 def check(arguments: ModelArguments, data_arguments: DataArguments, training: TrainingArguments):
@@ -105,19 +129,25 @@ def main():
     if arguments.class_weights and data.multi_label:
         raise SystemExit("--class_weights is for one label per image.")
     model, image_processor = load_model(arguments, data)
+    config = model.config
     loss = partial(weighted_loss, class_weights(data)) if arguments.class_weights else None
     model = choose_parameters(model, arguments)
 
     metric = evaluate.load(str(METRICS / ("multi_label" if data.multi_label else "single_label")))
     name_of_metric = "mean_average_precision" if data.multi_label else "accuracy"
+
+    def compute_metrics(prediction) -> dict[str, float]:
+        """With the loss of all images: Trainer's own counts some twice where the processes' batches do not divide them."""
+        scores, labels = torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids)
+        metrics = metric.compute(predictions=prediction.predictions, references=prediction.label_ids)
+        return {"loss": image_classification_loss(labels, scores, config).item(), **metrics}
+
     trainer = CrossViTTrainer(
         model=model,
         args=training,
         train_dataset=transformed(data.splits["train"], training_transform(image_processor), data, training.seed),
         eval_dataset=transformed(data.splits["validation"], evaluation_transform(image_processor), data),
-        compute_metrics=lambda prediction: metric.compute(
-            predictions=prediction.predictions, references=prediction.label_ids
-        ),
+        compute_metrics=compute_metrics,
         compute_loss_func=loss,
         data_collator=collate,
         processing_class=image_processor,
@@ -130,7 +160,15 @@ def main():
             checkpoint = get_last_checkpoint(str(output))
         if checkpoint is not None:
             print(f"continuing from {checkpoint}")
+        sigterm = SigtermCallback(trainer.accelerator)
+        trainer.add_callback(sigterm)
         result = trainer.train(resume_from_checkpoint=checkpoint)
+        if sigterm.stopped:
+            step = trainer.state.global_step
+            trainer.accelerator.print(
+                f"SIGTERM: saved step {step} in {output}; the same command continues from there", flush=True
+            )
+            sys.exit(128 + signal.SIGTERM)
         trainer.save_metrics("train", result.metrics)
         trainer.save_state()
         if arguments.lora_rank is not None:

@@ -11,12 +11,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`Trainer` with a complete model card."""
+"""`Trainer` with a complete model card and whole checkpoints."""
 
+import os
+import shutil
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints
 
 from .saving_crossvit import complete_model_card
 
@@ -25,7 +28,47 @@ class CrossViTTrainer(Trainer):
     """
     transformers' `Trainer`; the model card that it writes, with the results of the last evaluation, says in addition what task the
     model is for and how to use it.
+
+    A checkpoint is written into `output_dir/unfinished-checkpoint` and gets its name when all of it is there; only then older ones
+    are removed. transformers writes it in place, and continues from what a killed run has left of it.
     """
+
+    _is_saving = False
+
+    def _get_output_dir(self, trial):
+        directory = super()._get_output_dir(trial)
+        return os.path.join(directory, "unfinished-checkpoint") if self._is_saving else directory
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        if not self._is_saving:  # the upload would still read the folder when it is renamed
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model, trial):
+        directory = Path(self._get_output_dir(trial))
+        checkpoint = directory / f"checkpoint-{self.state.global_step}"
+        unfinished = directory / "unfinished-checkpoint"
+        if self.args.should_save:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._is_saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
+        self.accelerator.wait_for_everyone()
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(checkpoint)
+        if self.args.should_save:
+            self.state.save_to_json(str(unfinished / checkpoint.name / "trainer_state.json"))
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            os.replace(unfinished / checkpoint.name, checkpoint)
+            unfinished.rmdir()
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(checkpoint))
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(directory), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
 
     def create_model_card(self, *args, tasks: str | list[str] = "image-classification", **kwargs):
         super().create_model_card(*args, tasks=tasks, **kwargs)

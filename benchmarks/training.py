@@ -1,0 +1,179 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+What the training examples reach on the digits of the quickstart, and how far two processes are from one. Writes docs/training.md with
+its pictures.
+
+    make quickstart                    the model and the images
+    python benchmarks/training.py      about 5 minutes on two CPU cores
+
+Expected: accuracies of at least 0.95, and losses of two processes within 1e-4 of those of one.
+"""
+
+import json
+import os
+import platform
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from tqdm import tqdm
+
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
+QUICKSTART = Path("outputs") / "quickstart"
+DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
+
+# The commands of the examples' tops, and what else they offer.
+TRAINER = f"examples/run_image_classification.py {DATA} --do_train --do_eval --num_train_epochs 1"
+ACCELERATE = f"examples/run_image_classification_no_trainer.py {DATA} --num_train_epochs 1"
+COMMANDS = {
+    "`Trainer`": TRAINER,
+    "`Trainer`, heads alone": f"{TRAINER} --freeze_backbone",
+    "`Trainer`, LoRA of rank 8": f"{TRAINER} --lora_rank 8 --learning_rate 5e-4",
+    "loop of `accelerate`": ACCELERATE,
+    "recipe `finetune`": f"examples/pretrain_imagenet.py --recipe finetune {DATA} --num_train_epochs 1 --global_batch_size 32 "
+    "--per_device_train_batch_size 32 --learning_rate 5e-4",
+}
+
+# The same global batches in one and in two processes: command, and the option of the size per process.
+PARALLEL = {
+    "`Trainer`": f"{TRAINER} --max_steps 30 --logging_steps 1 --eval_strategy no --use_cpu",
+    "loop of `accelerate`": f"{ACCELERATE} --max_train_steps 30",
+}
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node=2"
+
+
+def run(command: str, output: Path):
+    subprocess.run(
+        [sys.executable, *command.split(), "--output_dir", str(output)], cwd=ROOT, check=True, capture_output=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+
+
+def losses(output: Path) -> np.ndarray:
+    """Those that were logged in training, and that of the evaluation at the end."""
+    (*_, checkpoint) = sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    log = checkpoint / "log.json"
+    log = (
+        json.loads(log.read_text())
+        if log.is_file()
+        else json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    )
+    results = json.loads((output / "all_results.json").read_text())
+    return np.array([*(entry["loss"] for entry in log if "loss" in entry), results["eval_loss"]])
+
+
+def draw_recipes(path: Path):
+    """The learning rate at every epoch, and a batch as the recipe `imagenet` makes it of two photos."""
+    sys.path.insert(0, str(EXAMPLES))
+    script = runpy.run_path(str(EXAMPLES / "pretrain_imagenet.py"))
+    figure = plt.figure(figsize=(15, 4.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.6])
+    axis = left.subplots()
+    for name, recipe in script["RECIPES"].items():
+        training = script["Arguments"](**{key: value for key, value in recipe.items() if key != "drop_path_rate"})
+        optimizer, schedule = script["optimizer_and_schedule"](torch.nn.Linear(2, 2), training)
+        rates = []
+        for epoch in range(training.num_train_epochs):
+            schedule.step(epoch)
+            rates.append(optimizer.param_groups[0]["lr"])
+        axis.semilogy(range(training.num_train_epochs), rates, label=name)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("learning rate")
+    axis.legend()
+
+    training = script["Arguments"]()
+    processor = script["CrossViTImageProcessor"].from_image_size(240)
+    transform = script["training_transform"](processor, training)
+    photos = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    with script["random_numbers"](2):
+        images = torch.stack([transform(photos[number % 2]) for number in range(8)])
+        mixed, _ = script["mixing"](training, 2)(images.roll(1, 0).clone(), torch.arange(8) % 2)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    axes = right.subplots(2, 6)
+    for row, (batch, label) in enumerate(((images, "augmented"), (mixed, "and mixed"))):
+        for axis, image in zip(axes[row], batch):
+            axis.imshow((image * std + mean).clamp(0, 1).permute(1, 2, 0))
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[row, 0].set_ylabel(label)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main():
+    if not (ROOT / QUICKSTART / "model").is_dir():
+        raise SystemExit(f"{QUICKSTART}/model does not exist: run `make quickstart` first.")
+    rows, parallel = [], []
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(COMMANDS) + 2 * len(PARALLEL)) as progress:
+        for number, (name, command) in enumerate(COMMANDS.items()):
+            progress.set_description(name)
+            output = Path(folder) / str(number)
+            run(command, output)
+            results = json.loads((output / "all_results.json").read_text())
+            rows.append(f"| {name} | {results['eval_accuracy']:.4f} | {results['eval_macro_f1']:.4f} |")
+            if number == 0:
+                shutil.copy(output / "training.png", DOCS / "training_run.png")
+            progress.update()
+        for name, command in PARALLEL.items():
+            progress.set_description(f"{name}, two processes and one")
+            one, two = Path(folder) / f"one {name}", Path(folder) / f"two {name}"
+            run(f"{command} --per_device_train_batch_size 16", one)
+            progress.update()
+            run(f"{TORCHRUN} {command} --per_device_train_batch_size 8", two)
+            progress.update()
+            difference = np.abs(losses(one) - losses(two)).max()
+            parallel.append(f"| {name} | {len(losses(one))} | {difference:.1e} |")
+    draw_recipes(DOCS / "training_recipes.png")
+
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "accelerate", "timm"))
+    measured = (
+        f"Measured by `python benchmarks/training.py` with {versions}, Python {platform.python_version()}, {platform.machine()} CPU "
+        f"with {torch.get_num_threads()} threads."
+    )
+    commands = "\n".join(f"# {re.sub('`', '', name)}\npython {command}" for name, command in COMMANDS.items())
+    page = DOCS / "training.md"
+    text = page.read_text()
+    tables = {
+        "machine": measured,
+        "results": "\n".join(["| | accuracy | macro F1 |", "|---|---|---|", *rows]) + f"\n\n```bash\n{commands}\n```",
+        "processes": "\n".join(["| | losses | largest difference |", "|---|---|---|", *parallel]),
+    }
+    for name, table in tables.items():
+        text, count = re.subn(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
+            text,
+            flags=re.S,
+        )
+        if count != 1:
+            raise SystemExit(f"{page} must have one place <!-- {name} --> ... <!-- end -->, has {count}.")
+    page.write_text(text)
+    print(f"wrote {page}")
+
+
+if __name__ == "__main__":
+    main()
