@@ -35,7 +35,7 @@ def step_of(checkpoint: Path) -> int:
 
 def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
     """Writes aside, renames, and only then removes the oldest: whenever the run is killed, a whole checkpoint remains."""
-    unfinished = output / "unfinished-checkpoint"
+    unfinished = output / "_unfinished-checkpoint"
     if accelerator.is_main_process:
         shutil.rmtree(unfinished, ignore_errors=True)
     accelerator.wait_for_everyone()

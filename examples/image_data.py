@@ -20,6 +20,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ Splits = DatasetDict | IterableDatasetDict
 
 # Of files, by their ending: how `datasets` calls them.
 BUILDERS = {".csv": "csv", ".parquet": "parquet", ".tar": "webdataset"}
+
+# Images of a stream that each process which reads it keeps, to draw the next one from.
+SHUFFLE_BUFFER = 1000
 
 
 @dataclass
@@ -288,16 +292,18 @@ def load_images(arguments: DataArguments, seed: int) -> ImageData:
     """
     splits = _choose_columns(_choose_splits(_load(arguments), arguments, seed), arguments)
     splits, classes, multi_label = _encode_labels(splits, arguments)
-    for split, count in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
-        if count is not None:
+    for split, most in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
+        if most is not None:
             dataset = splits[split]
             # As in transformers' examples, a part of the shuffled images: files are usually sorted by their class.
             shuffled = dataset.shuffle(seed=seed)
             splits[split] = (
-                shuffled.take(count) if arguments.streaming else shuffled.select(range(min(count, len(dataset))))
+                shuffled.take(most) if arguments.streaming else shuffled.select(range(min(most, len(dataset))))
             )
         if not arguments.streaming and len(splits[split]) == 0:
             raise SystemExit(f"The {split} split is empty.")
+    if arguments.streaming:
+        splits["train"] = splits["train"].shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
     return ImageData(splits, classes, multi_label)
 
 
@@ -310,41 +316,46 @@ class _IsReadable:
     def __call__(self, sample: dict) -> bool:
         problem = problem_of(sample["image"])
         if problem is not None:
-            with self.report.open("a") as file:
-                file.write(json.dumps({"image": name_of(sample["image"]), "problem": problem}) + "\n")
+            _append(self.report, [{"image": name_of(sample["image"]), "problem": problem}])
         return problem is None
 
 
-def leave_out_bad_images(data: ImageData, output_dir: Path, num_proc: int | None = None):
-    """Removes the images that cannot be read from both splits; `write_report` says afterwards which."""
+def _append(report: Path, bad_images: list[dict[str, str]]):
+    with report.open("a") as file:
+        file.writelines(json.dumps(image) + "\n" for image in bad_images)
+
+
+def leave_out_bad_images(data: ImageData, output_dir: Path, is_main_process: bool, num_proc: int | None = None):
+    """
+    Removes the images that cannot be read from both splits, and lists them in `bad_images.jsonl`: `{"image": name, "problem":
+    reason}`. All processes call this, the main one first.
+    """
     report = output_dir / "bad_images.jsonl"
-    output_dir.mkdir(parents=True, exist_ok=True)
-    report.write_text("")
+    if is_main_process:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        report.write_text("")
     for split, dataset in data.splits.items():
         if isinstance(dataset, IterableDataset):
             data.splits[split] = dataset.filter(_IsReadable(report))
             continue
-        problems = dataset.map(
-            lambda sample: {"name": name_of(sample["image"]), "problem": problem_of(sample["image"])},
+        images = dataset.map(
+            lambda sample: {"image": name_of(sample["image"]), "problem": problem_of(sample["image"])},
             remove_columns=dataset.column_names,
             num_proc=num_proc,
             desc=f"reading all {split} images",
         )
-        with report.open("a") as file:
-            for name, problem in zip(problems["name"], problems["problem"]):
-                if problem is not None:
-                    file.write(json.dumps({"image": name, "problem": problem}) + "\n")
-        readable = [index for index, problem in enumerate(problems["problem"]) if problem is None]
+        if is_main_process:
+            _append(report, [image for image in images if image["problem"] is not None])
+        readable = [index for index, problem in enumerate(images["problem"]) if problem is None]
         if not readable:
             raise SystemExit(f"No image of the {split} split can be read: see {report}.")
         data.splits[split] = dataset.select(readable)
 
 
-def bad_images(output_dir: Path) -> list[dict[str, str]]:
-    """Those that were left out, each once: `{"image": name, "problem": reason}`."""
+def print_bad_images(output_dir: Path):
+    """How many were left out. A stream may have come to one several times."""
     report = output_dir / "bad_images.jsonl"
-    lines = report.read_text().splitlines() if report.is_file() else []
-    return [json.loads(line) for line in sorted(set(lines))]
+    print(f"{len(set(report.open()))} images could not be read and were left out; {report} names them.")
 
 
 def collate(samples: list[dict]) -> dict[str, torch.Tensor]:
@@ -405,26 +416,35 @@ class AugmentedImages(torch.utils.data.Dataset):
 
 
 class AugmentedStream(torch.utils.data.IterableDataset):
-    """The same for a stream, whose images have no index: the random numbers follow from the file's bytes or name."""
+    """
+    The same for a stream, whose images have no index: the random numbers follow from the file's bytes or name. For training it does
+    not end: after the last image comes the next epoch, so that processes whose parts differ in length need not wait for each other.
+    """
 
-    def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int):
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+    def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int, endless: bool):
+        self.dataset, self.transform, self.seed, self.endless = dataset, transform, seed, endless
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
     def set_epoch(self, epoch: int):
         self._epoch.fill_(epoch)
-        self.dataset.set_epoch(epoch)
 
     def __iter__(self):
-        for sample in self.dataset:
-            image = sample["image"]
-            key = zlib.crc32(image["path"].encode() if image["bytes"] is None else image["bytes"])
-            with random_numbers(self.seed, int(self._epoch), key):
-                transformed = self.transform(sample)
-            yield transformed
+        for epoch in count(int(self._epoch)):
+            self.dataset.set_epoch(epoch)
+            sample = None
+            for sample in self.dataset:
+                image = sample["image"]
+                key = zlib.crc32(image["path"].encode() if image["bytes"] is None else image["bytes"])
+                with random_numbers(self.seed, epoch, key):
+                    transformed = self.transform(sample)
+                yield transformed
+            if sample is None or not self.endless:  # a worker may have no part in the stream
+                return
 
 
-def transformed(dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0):
-    """The samples of a split as the model takes them; `set_epoch` changes the augmentation."""
-    kind = AugmentedStream if isinstance(dataset, IterableDataset) else AugmentedImages
-    return kind(dataset, ImageTransform(transform, data), seed)
+def transformed(dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0, training: bool = False):
+    """The samples of a split as the model takes them; `set_epoch` changes the augmentation. In training a stream is endless."""
+    transform = ImageTransform(transform, data)
+    if isinstance(dataset, IterableDataset):
+        return AugmentedStream(dataset, transform, seed, endless=training)
+    return AugmentedImages(dataset, transform, seed)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from accelerate.utils import parse_flag_from_env
 from image_data import ImageData
 from torchvision.transforms import v2
 
@@ -31,6 +32,10 @@ class LoadArguments:
         default="crossvit_15_dagger_240",
         metadata={"help": "Folder, Hub repository, or name of a published architecture for random weights."},
     )
+    config_name: str | None = field(default=None, metadata={"help": "The same for its configuration, if not that."})
+    image_processor_name: str | None = field(
+        default=None, metadata={"help": "Folder or Hub repository of the image processor, if not that of the model."}
+    )
     cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = field(
@@ -39,6 +44,9 @@ class LoadArguments:
     image_size: int | None = field(
         default=None,
         metadata={"help": "Pixels per side, a multiple of 12, if not that of the model: resizes its positions."},
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=True, metadata={"help": "New heads for a model of other classes. Otherwise that is an error."}
     )
     drop_path_rate: float | None = field(
         default=None, metadata={"help": "Stochastic depth, if not that of the model."}
@@ -59,6 +67,19 @@ class ModelArguments(LoadArguments):
     )
 
 
+@dataclass
+class AugmentationArguments:
+    _argument_group_name = "augmentation of the training images"
+
+    random_crop_scale: float = field(
+        default=0.08, metadata={"help": "Smallest part of an image's area that a crop shows; 1 shows all of it."}
+    )
+    horizontal_flip: bool = field(
+        default=True,
+        metadata={"help": "Mirrors half of the images; not for text, digits and other things with a side."},
+    )
+
+
 def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
     """The size for each branch that keeps the ratio of the configured ones, as near as whole patches allow."""
     first, _ = config.branch_image_size(0)
@@ -69,12 +90,13 @@ def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
 def load_model(arguments: LoadArguments, data: ImageData):
     """The model with heads for these classes, and its image processor."""
     name = arguments.model_name_or_path
+    config_name = arguments.config_name or name
     download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
-    if name in CROSSVIT_VARIANTS:
-        config = CrossViTConfig.from_variant(name)
+    if config_name in CROSSVIT_VARIANTS:
+        config = CrossViTConfig.from_variant(config_name)
     else:
         try:
-            config = CrossViTConfig.from_pretrained(name, **download)
+            config = CrossViTConfig.from_pretrained(config_name, **download)
         except OSError as error:
             variants = ", ".join(CROSSVIT_VARIANTS)
             raise SystemExit(f"{error}\nFor random weights give one of these names: {variants}.") from error
@@ -91,23 +113,33 @@ def load_model(arguments: LoadArguments, data: ImageData):
     if arguments.drop_path_rate is not None:
         config.drop_path_rate = arguments.drop_path_rate
 
-    image_processor = CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
+    if arguments.image_processor_name or (name not in CROSSVIT_VARIANTS and arguments.image_size is None):
+        image_processor = CrossViTImageProcessor.from_pretrained(arguments.image_processor_name or name, **download)
+    else:
+        image_processor = CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
     if name in CROSSVIT_VARIANTS:
         return CrossViTForImageClassification(config), image_processor
-    if arguments.image_size is None:
-        image_processor = CrossViTImageProcessor.from_pretrained(name, **download)
-    model = CrossViTForImageClassification.from_pretrained(
-        name, config=config, ignore_mismatched_sizes=True, **download
-    )
+    try:
+        model = CrossViTForImageClassification.from_pretrained(
+            name, config=config, ignore_mismatched_sizes=arguments.ignore_mismatched_sizes, **download
+        )
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from error
     return model, image_processor
 
 
-def training_transform(image_processor: CrossViTImageProcessor) -> v2.Compose:
+def training_transform(image_processor: CrossViTImageProcessor, augmentation: AugmentationArguments) -> v2.Compose:
+    if not 0 < augmentation.random_crop_scale <= 1:
+        raise SystemExit(
+            f"--random_crop_scale is a part of the image, more than 0 and at most 1; got {augmentation.random_crop_scale}."
+        )
     size = (image_processor.crop_size["height"], image_processor.crop_size["width"])
     return v2.Compose(
         [
-            v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode.BICUBIC),
-            v2.RandomHorizontalFlip(),
+            v2.RandomResizedCrop(
+                size, scale=(augmentation.random_crop_scale, 1.0), interpolation=v2.InterpolationMode.BICUBIC
+            ),
+            v2.RandomHorizontalFlip(0.5 if augmentation.horizontal_flip else 0.0),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(image_processor.image_mean, image_processor.image_std),
@@ -137,6 +169,10 @@ def choose_parameters(model, arguments: ModelArguments):
     """Freezes what the arguments say; with `--lora_rank`, puts adapters beside the query and value projections."""
     if arguments.freeze_backbone and arguments.lora_rank is not None:
         raise SystemExit("--freeze_backbone and --lora_rank exclude each other: adapters are part of the backbone.")
+    if arguments.lora_rank is not None and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise SystemExit(
+            "--lora_rank leaves little that FSDP could divide, and adapters cannot be merged into divided weights: launch without FSDP."
+        )
     if arguments.freeze_backbone:
         model.crossvit.requires_grad_(False)
     if arguments.lora_rank is None:

@@ -40,7 +40,7 @@ Transfer to a smaller data set (CIFAR10: 99.0 with CrossViT-15, 99.1 with CrossV
     --recipe transfer --dataset_name cifar10 --model_name_or_path pretrained/crossvit_15_240
 
 Nothing of this was measured with this script, for want of 32 GPUs. With the model and the digits that `make quickstart` has written, in
-about 15 seconds on two CPU cores, to an accuracy of at least 0.95:
+about 15 seconds on two CPU cores, to an accuracy of at least 0.95 (its augmentations are for photos, not for digits):
 
     python examples/pretrain_imagenet.py --recipe finetune --model_name_or_path outputs/quickstart/model \\
         --train_dir outputs/quickstart/digits --num_train_epochs 1 --global_batch_size 32 --per_device_train_batch_size 32 \\
@@ -51,13 +51,13 @@ import argparse
 import json
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice, repeat
+from itertools import islice
 from pathlib import Path
 
-import evaluate
 import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate_loop import LoopArguments, predict, save_results
 from checkpointing import end_if_told, ignore_sigterm, load_checkpoint, note_sigterm, save_checkpoint
 from command_line import parse_arguments
 from datasets import IterableDataset
@@ -65,7 +65,6 @@ from datasets.distributed import split_dataset_by_node
 from image_data import (
     DataArguments,
     ImageData,
-    bad_images,
     collate,
     leave_out_bad_images,
     load_images,
@@ -73,7 +72,6 @@ from image_data import (
     transformed,
 )
 from image_model import LoadArguments, evaluation_transform, load_model
-from run_image_classification_no_trainer import METRICS, predict
 from timm.data import Mixup, create_transform
 from timm.data.distributed_sampler import RepeatAugSampler
 from timm.optim import param_groups_weight_decay
@@ -81,10 +79,9 @@ from timm.scheduler import CosineLRScheduler
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from training_report import draw_training
+from training_report import load_metrics
 
 from crossvit import CrossViTImageProcessor
-from crossvit.saving_crossvit import complete_model_card
 
 
 # What is not said here is as in the first recipe. The paper gives the number of epochs of the fine-tuning; its learning rate and its
@@ -113,7 +110,7 @@ RECIPES = {
 
 
 @dataclass
-class Arguments:
+class Arguments(LoopArguments):
     _argument_group_name = "training: the defaults are those of the recipe"
 
     recipe: str = field(default="imagenet", metadata={"help": f"One of {', '.join(RECIPES)}."})
@@ -125,10 +122,6 @@ class Arguments:
         metadata={"help": "Images per process and forward pass; batches are accumulated to the global one."},
     )
     per_device_eval_batch_size: int = field(default=192, metadata={"help": "The same in evaluation."})
-    num_train_samples: int | None = field(
-        default=None,
-        metadata={"help": "Number of training images, which a stream does not tell (ImageNet-1k: 1281167)."},
-    )
     optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd (with a momentum of 0.9)."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Per 512 images of the global batch."})
     min_learning_rate: float = field(default=1e-5, metadata={"help": "At the end of the cosine."})
@@ -143,16 +136,7 @@ class Arguments:
     repeated_augmentation: int = field(
         default=1, metadata={"help": "How often an image comes in one epoch, which then sees that part of the images."}
     )
-    mixed_precision: str | None = field(
-        default=None, metadata={"help": "no, fp16 or bf16. By default what `accelerate config` was told."}
-    )
-    keep_checkpoints: int = field(
-        default=2, metadata={"help": "How many checkpoints are kept; one per epoch is written."}
-    )
     logging_steps: int = field(default=50, metadata={"help": "Steps between two entries of the training loss."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that read images, per GPU."})
-    report_to: str | None = field(default=None, metadata={"help": "tensorboard, trackio, wandb, ..."})
-    seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
 
 
 def recipe_defaults() -> dict:
@@ -247,9 +231,9 @@ def training_loader(data: ImageData, transform, training: Arguments, rank: int, 
         "generator": torch.Generator(),  # or starting an epoch would draw from that of the stochastic depth
     }
     if isinstance(split, IterableDataset):
-        split = split_dataset_by_node(split.shuffle(seed=training.seed, buffer_size=10_000), rank, world_size)
-        return DataLoader(transformed(split, transform, data, training.seed), **options)
-    images = transformed(split, transform, data, training.seed)
+        split = split_dataset_by_node(split, rank, world_size)
+        return DataLoader(transformed(split, transform, data, training.seed, training=True), **options)
+    images = transformed(split, transform, data, training.seed, training=True)
     sampler = RepeatedAugmentationSampler(images, training.repeated_augmentation, rank, world_size)
     return DataLoader(images, sampler=sampler, **options)
 
@@ -294,12 +278,14 @@ def main():
     check(training, data_arguments, world_size)
     accumulation = training.global_batch_size // (training.per_device_train_batch_size * world_size)
     set_seed(training.seed)
+    if accelerator.is_main_process:
+        training.create_repository()
 
     # Data and model
     with accelerator.main_process_first():
         data = load_images(data_arguments, training.seed)
-        if data_arguments.skip_bad_images and accelerator.is_main_process:
-            leave_out_bad_images(data, output, training.dataloader_num_workers or None)
+        if data_arguments.skip_bad_images:
+            leave_out_bad_images(data, output, accelerator.is_main_process, training.dataloader_num_workers or None)
     if data.multi_label:
         raise SystemExit("This recipe is for one label per image.")
     model, image_processor = load_model(load_arguments, data)
@@ -313,7 +299,7 @@ def main():
         worker_init_fn=ignore_sigterm,
     )
     mix = mixing(training, len(data.classes))
-    samples = training.num_train_samples or len(data.splits["train"])
+    samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])
     steps_per_epoch = samples // training.global_batch_size
     if steps_per_epoch == 0:
         raise SystemExit(
@@ -323,7 +309,7 @@ def main():
     optimizer, schedule = optimizer_and_schedule(model, training)
     # The training batches are divided already; each process moves its own to its device.
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
-    metric = evaluate.load(str(METRICS / "single_label"))
+    metric = load_metrics(multi_label=False)
     if training.report_to:
         accelerator.init_trackers("pretrain_imagenet", config=asdict(training))
 
@@ -337,8 +323,7 @@ def main():
         epoch, steps_done = divmod(step, steps_per_epoch)
         start_epoch(loader, epoch)
         schedule.step(epoch)
-        # A stream of a process that is shorter than those of others starts again.
-        batches = chain(skip_first_batches(loader, steps_done * accumulation), chain.from_iterable(repeat(loader)))
+        batches = iter(skip_first_batches(loader, steps_done * accumulation))
         for step in range(step + 1, (epoch + 1) * steps_per_epoch + 1):
             mean_loss = 0.0
             for number, batch in enumerate(islice(batches, accumulation)):
@@ -374,25 +359,12 @@ def main():
 
     # Results
     scores, labels = predict(accelerator, model, eval_loader)
-    state_dict = accelerator.get_state_dict(model)
+    state_dict = accelerator.get_state_dict(model)  # all processes give their parts, if they share the model
     accelerator.end_training()
-    if not accelerator.is_main_process:
-        return
-    results = {name: value for name, value in log[-1].items() if name != "step"}
-    (output / "all_results.json").write_text(json.dumps(results, indent=4))
-    draw_training(
-        log, "accuracy", output / "training.png", labels.numpy(), scores.argmax(dim=-1).numpy(), data.classes
-    )
-    model = accelerator.unwrap_model(model)
-    model.save_pretrained(output, state_dict=state_dict)
-    image_processor.save_pretrained(output)
-    metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
-    card = complete_model_card(None, model, str(output), dataset=data_arguments.source, metrics=metrics)
-    card.save(output / "README.md")
-    if data_arguments.skip_bad_images:
-        left_out = bad_images(output)
-        print(f"{len(left_out)} images could not be read and were left out; {output / 'bad_images.jsonl'} names them.")
-    print(f"accuracy {results['eval_accuracy']:.4f}")
+    if accelerator.is_main_process:
+        model = accelerator.unwrap_model(model)
+        model.save_pretrained(output, state_dict=state_dict)
+        save_results(model, image_processor, training, data_arguments, data, log, scores, labels)
 
 
 if __name__ == "__main__":

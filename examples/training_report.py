@@ -11,17 +11,34 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The picture of a training run: its losses, the metric of each evaluation, and what was taken for what."""
+"""The metrics of a training run, and its picture: losses, the metric of each evaluation, and what was taken for what."""
 
 from pathlib import Path
 
+import evaluate
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 
 # With more classes than this, their names cannot be read.
+PICTURE = "training.png"
+PICTURE_OF_CARD = f"""
+## Training
+
+![Losses, the metric of each evaluation, and which class was taken for which]({PICTURE})
+"""
+
 MAX_NAMES = 25
+
+
+def load_metrics(multi_label: bool) -> evaluate.Metric:
+    return evaluate.load(str(Path(__file__).parent / "metrics" / ("multi_label" if multi_label else "single_label")))
+
+
+def metric_of(multi_label: bool) -> str:
+    """The one that is printed, drawn, and compared."""
+    return "mean_average_precision" if multi_label else "accuracy"
 
 
 def draw_training(log: list[dict], metric: str, path: Path, labels=None, predictions=None, classes=()):

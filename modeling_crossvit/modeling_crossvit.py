@@ -649,11 +649,14 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             )
 
     def get_input_embeddings(self) -> nn.Module:
-        """Patch embeddings of the small branch; those of branch `b` are `embeddings[b].patch_embeddings`."""
-        return self.base_model.embeddings[0].patch_embeddings
+        """
+        Embeddings of the small branch; those of branch `b` are `embeddings[b]`. Not their patch embeddings, as in ViT: accelerate shards
+        what this returns (FSDP2), which must not be a part of a module in `_no_split_modules`.
+        """
+        return self.base_model.embeddings[0]
 
     def set_input_embeddings(self, value: nn.Module):
-        self.base_model.embeddings[0].patch_embeddings = value
+        self.base_model.embeddings[0] = value
 
     def enable_input_require_grads(self):
         """As in transformers, for every branch: adapters behind a re-entrant checkpoint need it in each of them."""

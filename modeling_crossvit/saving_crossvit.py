@@ -169,7 +169,9 @@ def complete_model_card(
         )
     task = "image-classification" if hasattr(model, "classifier") else "image-feature-extraction"
     if card is None or _PLACEHOLDER_CARD in card.text:
-        card = ModelCard("---\n{}\n---\n" + _introduction(model, name) + text)
+        card = ModelCard("---\n{}\n---\n" + _introduction(model, name))
+    if text not in card.text:
+        card.text = card.text.rstrip() + "\n" + text
     if "## How to use" not in card.text:
         card.text = card.text.rstrip() + "\n" + _usage(task, name)
 

@@ -29,7 +29,7 @@ class CrossViTTrainer(Trainer):
     transformers' `Trainer`; the model card that it writes, with the results of the last evaluation, says in addition what task the
     model is for and how to use it.
 
-    A checkpoint is written into `output_dir/unfinished-checkpoint` and gets its name when all of it is there; only then older ones
+    A checkpoint is written into `output_dir/_unfinished-checkpoint` and gets its name when all of it is there; only then older ones
     are removed. transformers writes it in place, and continues from what a killed run has left of it.
     """
 
@@ -37,7 +37,7 @@ class CrossViTTrainer(Trainer):
 
     def _get_output_dir(self, trial):
         directory = super()._get_output_dir(trial)
-        return os.path.join(directory, "unfinished-checkpoint") if self._is_saving else directory
+        return os.path.join(directory, "_unfinished-checkpoint") if self._is_saving else directory
 
     def _push_from_checkpoint(self, checkpoint_folder):
         if not self._is_saving:  # the upload would still read the folder when it is renamed
@@ -46,7 +46,7 @@ class CrossViTTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         directory = Path(self._get_output_dir(trial))
         checkpoint = directory / f"checkpoint-{self.state.global_step}"
-        unfinished = directory / "unfinished-checkpoint"
+        unfinished = directory / "_unfinished-checkpoint"
         if self.args.should_save:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -68,14 +68,26 @@ class CrossViTTrainer(Trainer):
             self._push_from_checkpoint(str(checkpoint))
         if self.args.should_save:
             best = self.state.best_model_checkpoint
-            rotate_checkpoints(str(directory), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
+            rotate_checkpoints(str(directory), self.args.save_total_limit, best_model_checkpoint=best)
 
-    def create_model_card(self, *args, tasks: str | list[str] = "image-classification", **kwargs):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        if not self.is_fsdp_enabled or _internal_call:
+            return super().save_model(output_dir, _internal_call)
+        # transformers writes no model whose checkpoints are of parts (`SHARDED_STATE_DICT`).
+        state_dict = self.accelerator.get_state_dict(self.model)  # all processes give their parts
+        if self.args.should_save:
+            self._save(output_dir or self.args.output_dir, state_dict=state_dict)
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(self, *args, tasks: str | list[str] = "image-classification", text: str = "", **kwargs):
+        """As in transformers; `text` (`str`, *optional*) is put before the usage."""
         super().create_model_card(*args, tasks=tasks, **kwargs)
         if self.is_world_process_zero():
             path = Path(self.args.output_dir) / "README.md"
             model = self.accelerator.unwrap_model(self.model)
-            complete_model_card(ModelCard.load(path), model, self.hub_model_id or str(path.parent)).save(path)
+            name = self.hub_model_id or str(path.parent)
+            complete_model_card(ModelCard.load(path), model, name, text=text).save(path)
 
 
 __all__ = ["CrossViTTrainer"]

@@ -143,12 +143,12 @@ class CrossViTModelTest(
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             model = model_class(config)
-            embeddings = model.base_model.embeddings[0].patch_embeddings
+            embeddings = model.base_model.embeddings[0]
             self.assertIs(model.get_input_embeddings(), embeddings)
             other_embeddings = type(embeddings)(config, branch=0)
             model.set_input_embeddings(other_embeddings)
             self.assertIs(model.get_input_embeddings(), other_embeddings)
-            self.assertIs(model.base_model.embeddings[0].patch_embeddings, other_embeddings)
+            self.assertIs(model.base_model.embeddings[0], other_embeddings)
             self.assertIsNone(model.get_output_embeddings())
             model(**inputs)
 

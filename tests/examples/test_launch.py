@@ -12,19 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The files of examples/launch: accelerate's configurations and the Slurm script; and the `Trainer` example in two processes.
+The training examples in two processes, by torchrun (DDP) and by the files of examples/launch (FSDP2), against one process with the
+same global batches (benchmarks/training.py); and these files themselves.
 
-    pytest tests/examples/test_launch.py          about 1 minute
+    pytest tests/examples/test_launch.py          about 3 minutes
 """
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import training
 from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+from torch.distributed.checkpoint import FileSystemReader
 
 
 ROOT = Path(__file__).parents[2]
@@ -33,79 +40,75 @@ LAUNCH = ROOT / "examples" / "launch"
 
 @pytest.mark.parametrize(
     ("name", "processes", "machines", "kind"),
-    [("cpu", 1, 1, "NO"), ("one_gpu", 1, 1, "NO"), ("one_node", 8, 1, "MULTI_GPU"), ("four_nodes", 32, 4, "MULTI_GPU")],
+    [
+        ("cpu", 1, 1, "NO"), ("one_gpu", 1, 1, "NO"), ("one_node", 8, 1, "MULTI_GPU"), ("four_nodes", 32, 4, "MULTI_GPU"),
+        ("fsdp2", 8, 1, "FSDP"),
+    ],
 )  # fmt: skip
 def test_configurations(name, processes, machines, kind):
     """accelerate reads them as it would its own."""
     config = load_config_from_file(str(LAUNCH / f"{name}.yaml"))
     assert (config.num_processes, config.num_machines, config.distributed_type) == (processes, machines, kind)
     assert config.use_cpu == (name == "cpu")
-    assert {path.stem for path in LAUNCH.glob("*.yaml")} == {"cpu", "one_gpu", "one_node", "four_nodes"}
+    assert {path.stem for path in LAUNCH.glob("*.yaml")} == {"cpu", "one_gpu", "one_node", "four_nodes", "fsdp2"}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_pretraining_in_processes(saved_model, digits, tmp_path, processes):
-    """By accelerate's configuration for the CPU, and by torchrun; each of 24 images is evaluated once, by batches of 5."""
-    launcher = {
-        1: ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "cpu.yaml")],
-        2: ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
-    }[processes]
-    command = [sys.executable, *launcher, str(ROOT / "examples" / "pretrain_imagenet.py"), "--train_dir", str(digits)]
-    command += ["--model_name_or_path", str(saved_model), "--num_train_epochs", "2", "--warmup_epochs", "1"]
-    command += ["--global_batch_size", "16", "--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "5"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    process = subprocess.run(
-        [*command, "--output_dir", str(tmp_path / "out")], capture_output=True, text=True, env=environment
+@pytest.fixture
+def data(saved_model, digits) -> str:
+    return f"--model_name_or_path {saved_model} --train_dir {digits} --learning_rate 1e-3"
+
+
+def results(output: Path) -> dict:
+    return json.loads((output / "all_results.json").read_text())
+
+
+@pytest.mark.parametrize("name", training.PARALLEL)
+def test_two_processes_are_one(run_here, data, tmp_path, name):
+    """
+    Losses, weights, and the metrics of 24 images, which batches of 2 x 5 do not divide. FSDP2 writes a checkpoint of parts and continues
+    from it, bit for bit.
+    """
+    one = tmp_path / "one"
+    run_here(*shlex.split(training.parallel_command(name, data).removeprefix("examples/")), "--output_dir", one)
+    expected = load_file(one / "model.safetensors")
+    assert len(training.losses(one)) == 15
+    for launcher in training.LAUNCHERS if "stream" not in name else ["DDP"]:
+        two = tmp_path / launcher
+        training.run(training.parallel_command(name, data, launcher), two)
+        # In float32, with sums in another order, which Adam's division makes larger.
+        np.testing.assert_allclose(training.losses(two), training.losses(one), rtol=0, atol=1e-4)
+        for metric in ("eval_accuracy", "eval_macro_f1"):
+            assert results(two)[metric] == results(one)[metric]
+        weights = load_file(two / "model.safetensors")
+        assert weights.keys() == expected.keys()
+        for key, weight in expected.items():
+            torch.testing.assert_close(
+                weights[key], weight, rtol=0, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+            )
+    if launcher == "DDP":
+        return
+
+    (*_, earlier, last) = sorted(two.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    metadata = FileSystemReader(earlier / "pytorch_model_fsdp_0").read_metadata().state_dict_metadata
+    parts = metadata["model.crossvit.stages.0.layers.1.0.attention.q_proj.weight"].chunks
+    assert [tuple(part.sizes) for part in parts] == [(12, 24), (12, 24)]
+    assert {path.name for path in (earlier / "optimizer_0").glob("*.distcp")} == {"__0_0.distcp", "__1_0.distcp"}
+    shutil.rmtree(last)
+    (two / "model.safetensors").unlink()
+    training.run(training.parallel_command(name, data, "FSDP2"), two)
+    again = load_file(two / "model.safetensors")
+    assert [key for key, weight in weights.items() if not torch.equal(again[key], weight)] == []
+
+
+def test_pretraining_by_the_configuration_for_the_cpu(data, digits, tmp_path):
+    training.run(
+        f"-m accelerate.commands.launch --config_file examples/launch/cpu.yaml examples/pretrain_imagenet.py {data} "
+        "--global_batch_size 16 --per_device_train_batch_size 4 --num_train_epochs 2 --warmup_epochs 1",
+        tmp_path / "out",
     )
-    assert process.returncode == 0, process.stderr[-3000:]
-    right = json.loads((tmp_path / "out" / "all_results.json").read_text())["eval_accuracy"] * 24
-    assert right == pytest.approx(round(right), abs=1e-6)
-    (*_, checkpoint) = sorted((tmp_path / "out").glob("checkpoint-*"))
-    assert checkpoint.name == "checkpoint-0000006"  # 60 // 16 steps in each of 2 epochs
-    assert len(list(checkpoint.glob("random_states_*.pkl"))) == processes
-
-
-def test_trainer_in_two_processes_is_one(saved_model, digits, tmp_path):
-    """The same global batches, the same losses; each of 24 images is evaluated once, by batches of 2 x 5."""
-    logs, results = {}, {}
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [
-            sys.executable,
-            *torchrun,
-            str(ROOT / "examples" / "run_image_classification.py"),
-            "--use_cpu",
-            "--do_train",
-        ]
-        command += [
-            "--model_name_or_path",
-            str(saved_model),
-            "--train_dir",
-            str(digits),
-            "--max_steps",
-            "7",
-            "--logging_steps",
-            "1",
-        ]
-        command += [
-            "--per_device_train_batch_size",
-            str(8 // processes),
-            "--per_device_eval_batch_size",
-            "5",
-            "--do_eval",
-        ]
-        process = subprocess.run(
-            [*command, "--output_dir", str(out), "--learning_rate", "1e-3"], capture_output=True, text=True
-        )
-        assert process.returncode == 0, process.stderr[-3000:]
-        history = json.loads((out / "trainer_state.json").read_text())["log_history"]
-        logs[processes] = [entry["loss"] for entry in history if "loss" in entry]
-        results[processes] = json.loads((out / "all_results.json").read_text())
-    assert len(logs[1]) == 7
-    assert logs[2] == pytest.approx(logs[1], abs=1e-4)  # the log rounds to four digits
-    for name in ("eval_loss", "eval_accuracy", "eval_macro_f1"):
-        assert results[2][name] == pytest.approx(results[1][name], abs=1e-5)  # float32 sums in another order
+    assert (
+        len(list((tmp_path / "out").glob("checkpoint-0000006/random_states_*.pkl"))) == 1
+    )  # 60 // 16 steps in each of 2 epochs
 
 
 def test_slurm(tmp_path):

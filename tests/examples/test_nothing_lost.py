@@ -157,12 +157,12 @@ def kill_and_compare(start, tmp_path, script: str, kills: int, steps: int):
         process = start(script, out, steps=steps)
         wait_for(lambda: steps_of(out)[-1:] != before, process, out)
         if number % 2:
-            wait_for((out / "unfinished-checkpoint").exists, process, out)
+            wait_for((out / "_unfinished-checkpoint").exists, process, out)
         else:
             time.sleep(times.uniform(0, 0.1))
         process.kill()
         process.wait()
-        during_writing += (out / "unfinished-checkpoint").exists()
+        during_writing += (out / "_unfinished-checkpoint").exists()
         assert steps_of(out)[-1] < steps, "killed too late: more steps are needed"
     assert_equal(finish(start(script, out, steps=steps), out), expected)
     assert out.with_suffix(".log").read_text().count("continuing from") == kills

@@ -29,6 +29,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,6 @@ import pyarrow.parquet
 import pytest
 import timm
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
@@ -46,21 +46,22 @@ from torchvision.transforms.functional import pil_to_tensor
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "pretrain_imagenet.py"
+SCRIPT = "pretrain_imagenet.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
 def script(monkeypatch):
     """What the script defines."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.syspath_prepend(EXAMPLES)
 
     class Script:
         def __init__(self):
-            vars(self).update(runpy.run_path(str(SCRIPT)))
+            vars(self).update(runpy.run_path(str(EXAMPLES / SCRIPT)))
 
         def training(self, *arguments: str):
             """The training options of this command line."""
-            monkeypatch.setattr(sys, "argv", [SCRIPT.name, *arguments])
+            monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
             parsed = self.parse_arguments(
                 self.Arguments, self.LoadArguments, description="", defaults=self.recipe_defaults()
             )
@@ -70,23 +71,14 @@ def script(monkeypatch):
 
 
 @pytest.fixture
-def run(saved_model, digits, tmp_path, monkeypatch, capsys):
-    """The script in this process, which saves the time of the imports: its output folder, and what it printed."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def run(run_here, saved_model, digits, tmp_path):
+    """Runs the script on the small model: its output folder, and what it printed."""
 
     def run(*arguments: str, data=("--train_dir", str(digits)), output: str = "out") -> tuple[Path, str]:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-        command = ["--model_name_or_path", str(saved_model), *data, "--output_dir", str(tmp_path / output)]
-        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *command, *arguments])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-        return tmp_path / output, capsys.readouterr().out
+        out = tmp_path / output
+        return out, run_here(SCRIPT, "--model_name_or_path", saved_model, *data, "--output_dir", out, *arguments)
 
-    yield run
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return run
 
 
 SMALL_RUN = ("--num_train_epochs", "3", "--warmup_epochs", "1", "--global_batch_size", "16")
@@ -293,6 +285,7 @@ def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
         for rank in (0, 1):
             loader = script.training_loader(data, pil_to_tensor, training, rank, world_size=2)
             script.start_epoch(loader, epoch)
+            loader.dataset.endless = False
             batches = list(loader)
             read.append([int(batch["pixel_values"][0, 0, 0, 0]) for batch in batches])
             assert all(int(batch["labels"]) == number % 4 for batch, number in zip(batches, read[-1]))
@@ -300,6 +293,21 @@ def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
         assert abs(len(read[0]) - len(read[1])) <= 12
         orders.append(read)
     assert orders[0] != orders[1]  # shuffled again
+
+
+def test_a_stream_goes_on_with_the_next_epoch(script, tmp_path):
+    """Every image once, and again in another order; a worker without a shard of its own ends instead of searching for ever."""
+    files = write_shards(tmp_path, "tar", 1, [(grey(number), 0) for number in range(12)])
+    arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=1)
+    data = script.load_images(arguments, seed=0)
+    training = script.training("--per_device_train_batch_size", "1", "--dataloader_num_workers", "2")
+    loader = script.training_loader(data, pil_to_tensor, training, 0, world_size=1)
+    script.start_epoch(loader, 0)
+    read = [int(batch["pixel_values"][0, 0, 0, 0]) for batch in islice(loader, 24)]
+    assert sorted(read[:12]) == sorted(read[12:]) == list(range(12))
+    assert read[:12] != read[12:]
+    script.start_epoch(loader, 1)
+    assert [int(batch["pixel_values"][0, 0, 0, 0]) for batch in islice(loader, 12)] == read[12:]
 
 
 def test_as_users_run_it(quickstart, tmp_path):
@@ -318,7 +326,7 @@ def test_as_users_run_it(quickstart, tmp_path):
     )
     options += ("--per_device_train_batch_size", "32", "--output_dir", str(out))
     process = subprocess.run(
-        [sys.executable, SCRIPT, *source, *options], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
+        [sys.executable, EXAMPLES / SCRIPT, *source, *options], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     results = json.loads((out / "all_results.json").read_text())
@@ -364,7 +372,15 @@ def test_continues_bit_for_bit_in_the_middle_of_an_epoch(run, tmp_path, saved_mo
     options = (*SMALL_RUN, "--repeated_augmentation", "3", "--num_train_epochs", "40")
     undisturbed, _ = run(*options, output="undisturbed")
     out = tmp_path / "stopped"
-    command = [sys.executable, SCRIPT, "--model_name_or_path", str(saved_model), "--train_dir", str(digits), *options]
+    command = [
+        sys.executable,
+        EXAMPLES / SCRIPT,
+        "--model_name_or_path",
+        str(saved_model),
+        "--train_dir",
+        str(digits),
+        *options,
+    ]
     process = subprocess.Popen(
         [*command, "--output_dir", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "ACCELERATE_USE_CPU": "true"},

@@ -22,7 +22,6 @@ import csv
 import json
 import runpy
 import sqlite3
-import sys
 from pathlib import Path
 
 import datasets
@@ -40,29 +39,21 @@ from crossvit import CrossViTForImageClassification
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = "run_image_classification.py"
 CLASSES = ["four", "one", "two"]  # as folders are sorted
 
 
 @pytest.fixture
-def run(saved_model, tmp_path, monkeypatch, capsys):
-    """The script in this process, which saves the time of the imports: its output folder, and what it printed."""
-    monkeypatch.syspath_prepend(EXAMPLES)
+def run(run_here, saved_model, tmp_path):
+    """Runs the script on the small model: its output folder, and what it printed."""
 
     def run(*arguments: str, steps: int = 2, output: str = "out") -> tuple[Path, str]:
-        command = ["--model_name_or_path", str(saved_model), "--output_dir", str(tmp_path / output), "--use_cpu"]
-        command += [
-            "--do_train",
-            "--do_eval",
-            "--max_steps",
-            str(steps),
-            "--eval_strategy",
-            "no",
-            "--disable_tqdm",
-            "true",
-        ]
-        monkeypatch.setattr(sys, "argv", ["run_image_classification.py", *command, *map(str, arguments)])
-        runpy.run_path(str(EXAMPLES / "run_image_classification.py"), run_name="__main__")
-        return tmp_path / output, capsys.readouterr().out
+        out = tmp_path / output
+        options = ("--do_train", "--do_eval", "--max_steps", steps, "--eval_strategy", "no", "--disable_tqdm", "true")
+        printed = run_here(
+            SCRIPT, "--model_name_or_path", saved_model, "--output_dir", out, "--use_cpu", *options, *arguments
+        )
+        return out, printed
 
     return run
 
@@ -77,7 +68,7 @@ def test_as_users_run_it(quickstart, run_example, tmp_path, monkeypatch):
     source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
     options = ("--do_train", "--do_eval", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "out"))
     options += ("--report_to", "trackio", "--project", "digits")
-    printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
+    printed = run_example(SCRIPT, *source, *options, check=True).stdout
     out = tmp_path / "out"
     assert results(out)["eval_accuracy"] >= 0.95 and results(out)["eval_macro_f1"] >= 0.95
     assert results(out)["eval_top_5_accuracy"] > results(out)["eval_accuracy"]
@@ -93,7 +84,7 @@ def test_as_users_run_it(quickstart, run_example, tmp_path, monkeypatch):
     losses = [metrics["train/loss"] for metrics in logged if "train/loss" in metrics]
     assert len(losses) == 16  # every 10 of 169 steps
     # The same command again has nothing left to do.
-    printed = run_example("run_image_classification.py", *source, *options, check=True).stdout
+    printed = run_example(SCRIPT, *source, *options, check=True).stdout
     assert f"continuing from {out}/checkpoint-169" in printed and f"{results(out)['eval_accuracy']:.4f}" in printed
 
 
@@ -212,7 +203,7 @@ def test_class_weights(digits, tmp_path, run):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(image.read_bytes())
     run("--train_dir", tmp_path / "few", "--class_weights", "balanced")
-    script = runpy.run_path(str(EXAMPLES / "run_image_classification.py"))
+    script = runpy.run_path(str(EXAMPLES / SCRIPT))
     arguments = script["DataArguments"](train_dir=str(tmp_path / "few"))
     weights = script["class_weights"](script["load_images"](arguments, seed=0))
     assert weights.tolist() == pytest.approx([0.7, 7.0, 0.7])  # 42 images, 14 per class on average
@@ -318,7 +309,7 @@ def test_no_images_or_no_training_images_of_a_label(digits, run, tmp_path):
 
 
 def test_help(run_example):
-    printed = run_example("run_image_classification.py", "--help", check=True).stdout
+    printed = run_example(SCRIPT, "--help", check=True).stdout
     for words in ("Fine-tune CrossViT", "--train_dir", "Folder with a folder of images per class", "--learning_rate"):
         assert words in printed
     assert printed.index("--model_name_or_path") < printed.index("--train_dir") < printed.index("--learning_rate")

@@ -1,0 +1,105 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the training loops with `accelerate` share: options, evaluation, and what is saved and published at the end."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from huggingface_hub import create_repo, upload_folder
+from image_data import DataArguments, ImageData, print_bad_images
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from training_report import PICTURE, PICTURE_OF_CARD, draw_training, metric_of
+
+from crossvit.saving_crossvit import SAVED_FILES, complete_model_card
+
+
+@dataclass
+class LoopArguments:
+    output_dir: str = field(default="outputs", metadata={"help": "Where everything is written."})
+    num_train_samples: int | None = field(
+        default=None,
+        metadata={"help": "Number of training images, which a stream does not tell (ImageNet-1k: 1281167)."},
+    )
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no, fp16 or bf16. By default what `accelerate config` was told."}
+    )
+    logging_steps: int = field(default=10, metadata={"help": "Steps between two entries of the training loss."})
+    keep_checkpoints: int = field(default=2, metadata={"help": "How many checkpoints are kept."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that read images, per GPU."})
+    report_to: str | None = field(default=None, metadata={"help": "tensorboard, trackio, wandb, ..."})
+    seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the model at the end."})
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "As USER/NAME. By default the name of the output folder, of the user himself."}
+    )
+    hub_token: str | None = field(default=None, metadata={"help": "Default: that of `hf auth login`."})
+
+    def create_repository(self):
+        """Of the model on the Hub, if it is to be published: before a training of days, not after it."""
+        if self.push_to_hub:
+            name = self.hub_model_id or Path(self.output_dir).absolute().name
+            self.hub_model_id = create_repo(name, token=self.hub_token, exist_ok=True).repo_id
+
+
+@torch.no_grad()
+def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores (N, classes) and labels of all images, each once."""
+    model.eval()
+    scores, labels = [], []
+    for batch in tqdm(data_loader, desc="evaluating", disable=not accelerator.is_main_process, leave=False):
+        # The processes get equally many images, the last batch filled up with earlier ones, which this leaves out again.
+        batch_scores, batch_labels = accelerator.gather_for_metrics(
+            (model(batch["pixel_values"]).logits, batch["labels"])
+        )
+        scores.append(batch_scores.float().cpu())
+        labels.append(batch_labels.cpu())
+    model.train()
+    return torch.cat(scores), torch.cat(labels)
+
+
+def save_results(
+    model, image_processor, arguments: LoopArguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores, labels
+):  # fmt: skip
+    """
+    The model with its card, the metrics of the last entry of the log in all_results.json, and their picture; on the Hub too, if
+    asked.
+    """
+    output = Path(arguments.output_dir)
+    metric = metric_of(data.multi_label)
+    results = {name: value for name, value in log[-1].items() if name != "step"}
+    (output / "all_results.json").write_text(json.dumps(results, indent=4))
+    one_label = None if data.multi_label else labels.numpy()
+    draw_training(log, metric, output / PICTURE, one_label, scores.argmax(dim=-1).numpy(), data.classes)
+    image_processor.save_pretrained(output)
+    metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
+    name = arguments.hub_model_id or str(output)
+    card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=PICTURE_OF_CARD)
+    card.save(output / "README.md")
+    if data_arguments.skip_bad_images:
+        print_bad_images(output)
+    print(f"{metric.replace('_', ' ')} {results[f'eval_{metric}']:.4f}")
+    if arguments.push_to_hub:
+        upload_folder(
+            repo_id=name,
+            folder_path=output,
+            allow_patterns=[*SAVED_FILES, "all_results.json", PICTURE],
+            ignore_patterns="*/*",  # checkpoints
+            commit_message="Upload the trained model",
+            token=arguments.hub_token,
+        )
+        print(f"published as {name}")
