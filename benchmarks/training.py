@@ -47,16 +47,16 @@ EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
 QUICKSTART = Path("outputs") / "quickstart"
 DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
 
-# The commands of the examples' tops, and what else they offer.
-FOR_DIGITS = "--num_train_epochs 1 --random_crop_scale 0.7 --no_horizontal_flip"
-TRAINER = f"examples/run_image_classification.py {DATA} --do_train --do_eval {FOR_DIGITS}"
+# Crops that leave most of a digit, and no mirrored ones.
+FINE_TUNING = f"{DATA} --num_train_epochs 3 --per_device_train_batch_size 32 --learning_rate 3e-4 --random_crop_scale 0.7 --no_horizontal_flip"
+TRAINER = f"examples/run_image_classification.py {FINE_TUNING} --do_train --do_eval"
 COMMANDS = {
-    "`Trainer`": f"{TRAINER} --eval_strategy steps --eval_steps 40",
+    "`Trainer`": TRAINER,
     "`Trainer`, heads alone": f"{TRAINER} --freeze_backbone",
-    "`Trainer`, LoRA of rank 8": f"{TRAINER} --lora_rank 8 --learning_rate 5e-4",
-    "`Trainer`, a stream": f"{TRAINER} --streaming --max_steps 169",
-    "loop of `accelerate`": f"examples/run_image_classification_no_trainer.py {DATA} {FOR_DIGITS}",
-    "recipe `finetune`": f"examples/pretrain_imagenet.py --recipe finetune {DATA} --num_train_epochs 1 --global_batch_size 32 "
+    "`Trainer`, LoRA of rank 8": f"{TRAINER} --lora_rank 8",
+    "`Trainer`, a stream": f"{TRAINER} --streaming --max_steps 129 --eval_strategy steps --eval_steps 43",
+    "loop of `accelerate`": f"examples/run_image_classification_no_trainer.py {FINE_TUNING}",
+    "recipe `finetune`": f"examples/pretrain_imagenet.py --recipe finetune {DATA} --num_train_epochs 3 --global_batch_size 32 "
     "--per_device_train_batch_size 32 --learning_rate 5e-4",
 }
 

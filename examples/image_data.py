@@ -339,13 +339,14 @@ def leave_out_bad_images(data: ImageData, output_dir: Path, is_main_process: boo
             data.splits[split] = dataset.filter(_IsReadable(report))
             continue
         images = dataset.map(
-            lambda sample: {"image": name_of(sample["image"]), "problem": problem_of(sample["image"])},
+            lambda sample: {"name": name_of(sample["image"]), "problem": problem_of(sample["image"])},
             remove_columns=dataset.column_names,
             num_proc=num_proc,
             desc=f"reading all {split} images",
         )
         if is_main_process:
-            _append(report, [image for image in images if image["problem"] is not None])
+            bad = [image for image in images if image["problem"] is not None]
+            _append(report, [{"image": image["name"], "problem": image["problem"]} for image in bad])
         readable = [index for index, problem in enumerate(images["problem"]) if problem is None]
         if not readable:
             raise SystemExit(f"No image of the {split} split can be read: see {report}.")

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Fixtures of all tests: a small configuration, real photos, and the folder of a saved model."""
+"""Fixtures of all tests: a small configuration, real photos and digits, and the folder of a saved model."""
 
 import io
 import os
@@ -19,12 +19,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+
+# Nothing here may ask the Hub, and a run without a network must not wait for it. It is read by the imports.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import matplotlib.cbook
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_sample_image
+from sklearn.datasets import load_digits, load_sample_image
 from transformers.utils import logging
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -34,8 +38,6 @@ ROOT = Path(__file__).parents[1]
 
 collect_ignore = ["conformance"]  # `make conformance`
 
-# Nothing here may ask the Hub, and a run without a network must not wait for it.
-os.environ["HF_HUB_OFFLINE"] = "1"
 logging.disable_progress_bar()
 
 # Two stages, unequal widths, heads and depths: what is mixed up between branches or stages shows. A few milliseconds.
@@ -48,6 +50,8 @@ SMALL = {
     "num_attention_heads": [2, 3],
     "mlp_ratios": [2.0, 3.0],
 }
+
+DIGITS = {"one": 1, "two": 2, "four": 4}
 
 
 @pytest.fixture
@@ -87,6 +91,19 @@ def photos() -> dict[str, Image.Image]:
         "16-bit": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
         "EXIF-rotated": Image.open(rotated),
     }
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """scikit-learn's scans of three digits, `folder/{train,validation}/CLASS/N.png`: 20 and 8 images of each."""
+    folder = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    for name, digit in DIGITS.items():
+        for number, image in enumerate(data.images[data.target == digit][:28]):
+            path = folder / ("train" if number < 20 else "validation") / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((48, 48)).save(path)
+    return folder
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from safetensors.torch import load, save
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 ALICE, BOB = "hf_alice_secret", "hf_bob_secret"
 CODE = {"configuration_crossvit.py", "image_processing_crossvit.py", "image_processing_pil_crossvit.py", "modeling_crossvit.py", "saving_crossvit.py"}  # fmt: skip
 MODEL = CODE | {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
@@ -263,6 +264,39 @@ trainer.push_to_hub(license="apache-2.0", dataset="Noise", dataset_tags="alice/n
     ):
         assert part in card, card
     client(logits_of("alice/trained", trust_remote_code=True), token=None, home="newcomer", package=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("run_image_classification.py", "--do_train --do_eval --max_steps 4 --save_steps 2 --save_strategy steps --logging_steps 1 --use_cpu"),
+        ("run_image_classification_no_trainer.py", "--max_train_steps 4 --checkpointing_steps 2"),
+    ],
+)  # fmt: skip
+def test_training_examples_publish(hub, client, model, digits, tmp_path, script, options):
+    """The model with its card and its picture, without checkpoints; the repository has the name of the output folder."""
+    name = script.removesuffix(".py")
+    arguments = ["--model_name_or_path", "model", "--train_dir", str(digits), "--output_dir", name, "--push_to_hub"]
+    client(f"""
+import os, runpy
+os.environ["ACCELERATE_USE_CPU"] = "true"
+sys.path.insert(0, {str(EXAMPLES)!r})
+sys.argv = {[script, *arguments, *options.split()]}
+runpy.run_path({str(EXAMPLES / script)!r}, run_name="__main__")
+""")
+    files = hub.files(f"alice/{name}", "main")
+    assert files.keys() >= MODEL | {"all_results.json", "training.png"}
+    assert not [path for path in files if "checkpoint" in path]
+    card = files["README.md"].decode()
+    assert not card_errors(card)
+    accuracy = json.loads(files["all_results.json"])["eval_accuracy"]
+    for part in ("](training.png)", "type: accuracy", f"value: {accuracy}", f'model="alice/{name}"'):
+        assert part in card, card
+    snippet = """
+from transformers import pipeline
+print(pipeline("image-classification", "alice/NAME", trust_remote_code=True)("photo.jpg")[0]["label"] in ("one", "two", "four"))
+"""
+    assert client(snippet.replace("NAME", name), token=None, home="newcomer", package=False) == "True\n"
 
 
 # Transfers that break off. The client waits between its attempts; here it does not.

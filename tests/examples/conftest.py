@@ -11,35 +11,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""For the tests of the training examples: images, and runs of the scripts in this process."""
+"""Runs scripts of examples/ in the process of the tests."""
 
 import runpy
 import signal
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState
-from PIL import Image
-from sklearn.datasets import load_digits
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DIGITS = {"one": 1, "two": 2, "four": 4}
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory) -> Path:
-    """scikit-learn's scans of three digits, `folder/{train,validation}/CLASS/N.png`: 20 and 8 images of each."""
-    folder = tmp_path_factory.mktemp("digits")
-    data = load_digits()
-    for name, digit in DIGITS.items():
-        for number, image in enumerate(data.images[data.target == digit][:28]):
-            path = folder / ("train" if number < 20 else "validation") / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((48, 48)).save(path)
-    return folder
 
 
 @pytest.fixture

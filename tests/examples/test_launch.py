@@ -15,7 +15,8 @@
 The training examples in two processes, by torchrun (DDP) and by the files of examples/launch (FSDP2), against one process with the
 same global batches (benchmarks/training.py); and these files themselves.
 
-    pytest tests/examples/test_launch.py          about 3 minutes
+    pytest tests/examples/test_launch.py          about 2 minutes
+    pytest tests/examples/test_launch.py -m slow  about 2 minutes: FSDP2 of the other scripts
 """
 
 import json
@@ -58,46 +59,53 @@ def data(saved_model, digits) -> str:
     return f"--model_name_or_path {saved_model} --train_dir {digits} --learning_rate 1e-3"
 
 
-def results(output: Path) -> dict:
-    return json.loads((output / "all_results.json").read_text())
+def assert_two_processes_are_one(run_here, data: str, name: str, launcher: str, folder: Path) -> Path:
+    """Losses, weights, and the metrics of 24 images, which batches of 2 x 5 do not divide. The output of the two processes."""
+    one, two = folder / "one", folder / "two"
+    run_here(*shlex.split(training.parallel_command(name, data).removeprefix("examples/")), "--output_dir", one)
+    training.run(training.parallel_command(name, data, launcher), two)
+    assert len(training.losses(one)) == 15
+    # In float32, with sums in another order, which Adam's division makes larger.
+    np.testing.assert_allclose(training.losses(two), training.losses(one), rtol=0, atol=1e-4)
+    results, expected = (json.loads((output / "all_results.json").read_text()) for output in (two, one))
+    for metric in ("eval_accuracy", "eval_macro_f1"):
+        assert results[metric] == expected[metric]
+    weights, expected = (load_file(output / "model.safetensors") for output in (two, one))
+    assert weights.keys() == expected.keys()
+    for key, weight in expected.items():
+        torch.testing.assert_close(weights[key], weight, rtol=0, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+    return two
 
 
 @pytest.mark.parametrize("name", training.PARALLEL)
-def test_two_processes_are_one(run_here, data, tmp_path, name):
-    """
-    Losses, weights, and the metrics of 24 images, which batches of 2 x 5 do not divide. FSDP2 writes a checkpoint of parts and continues
-    from it, bit for bit.
-    """
-    one = tmp_path / "one"
-    run_here(*shlex.split(training.parallel_command(name, data).removeprefix("examples/")), "--output_dir", one)
-    expected = load_file(one / "model.safetensors")
-    assert len(training.losses(one)) == 15
-    for launcher in training.LAUNCHERS if "stream" not in name else ["DDP"]:
-        two = tmp_path / launcher
-        training.run(training.parallel_command(name, data, launcher), two)
-        # In float32, with sums in another order, which Adam's division makes larger.
-        np.testing.assert_allclose(training.losses(two), training.losses(one), rtol=0, atol=1e-4)
-        for metric in ("eval_accuracy", "eval_macro_f1"):
-            assert results(two)[metric] == results(one)[metric]
-        weights = load_file(two / "model.safetensors")
-        assert weights.keys() == expected.keys()
-        for key, weight in expected.items():
-            torch.testing.assert_close(
-                weights[key], weight, rtol=0, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
-            )
-    if launcher == "DDP":
-        return
+def test_ddp(run_here, data, tmp_path, name):
+    assert_two_processes_are_one(run_here, data, name, "DDP", tmp_path)
 
-    (*_, earlier, last) = sorted(two.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+@pytest.mark.parametrize(
+    "name", [name if name == "loop of `accelerate`" else pytest.param(name, marks=pytest.mark.slow) for name in training.PARALLEL]
+)  # fmt: skip
+def test_fsdp2(run_here, data, tmp_path, name):
+    """The checkpoint has a part of every matrix from each process; from it the run continues, bit for bit."""
+    out = assert_two_processes_are_one(run_here, data, name, "FSDP2", tmp_path)
+    expected = load_file(out / "model.safetensors")
+    (*_, earlier, last) = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     metadata = FileSystemReader(earlier / "pytorch_model_fsdp_0").read_metadata().state_dict_metadata
     parts = metadata["model.crossvit.stages.0.layers.1.0.attention.q_proj.weight"].chunks
     assert [tuple(part.sizes) for part in parts] == [(12, 24), (12, 24)]
     assert {path.name for path in (earlier / "optimizer_0").glob("*.distcp")} == {"__0_0.distcp", "__1_0.distcp"}
     shutil.rmtree(last)
-    (two / "model.safetensors").unlink()
-    training.run(training.parallel_command(name, data, "FSDP2"), two)
-    again = load_file(two / "model.safetensors")
-    assert [key for key, weight in weights.items() if not torch.equal(again[key], weight)] == []
+    (out / "model.safetensors").unlink()
+    training.run(training.parallel_command(name, data, "FSDP2"), out)
+    weights = load_file(out / "model.safetensors")
+    assert [key for key, weight in expected.items() if not torch.equal(weights[key], weight)] == []
+
+
+def test_adapters_and_fsdp_exclude_each_other(run_here, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    command = f"run_image_classification_no_trainer.py {data} --lora_rank 2 --output_dir {tmp_path}"
+    with pytest.raises(SystemExit, match="launch without FSDP"):
+        run_here(*shlex.split(command))
 
 
 def test_pretraining_by_the_configuration_for_the_cpu(data, digits, tmp_path):
@@ -106,9 +114,8 @@ def test_pretraining_by_the_configuration_for_the_cpu(data, digits, tmp_path):
         "--global_batch_size 16 --per_device_train_batch_size 4 --num_train_epochs 2 --warmup_epochs 1",
         tmp_path / "out",
     )
-    assert (
-        len(list((tmp_path / "out").glob("checkpoint-0000006/random_states_*.pkl"))) == 1
-    )  # 60 // 16 steps in each of 2 epochs
+    checkpoint = tmp_path / "out" / "checkpoint-0000006"  # 60 // 16 steps in each of 2 epochs
+    assert len(list(checkpoint.glob("random_states_*.pkl"))) == 1
 
 
 def test_slurm(tmp_path):
@@ -134,12 +141,5 @@ def test_slurm(tmp_path):
     for rank, line in enumerate(lines):
         launch, config, file, *others = line.rstrip("|").split("|")
         assert (launch, config) == ("launch", "--config_file") and (ROOT / file).is_file()
-        assert others == [
-            "--machine_rank",
-            str(rank),
-            "--main_process_ip",
-            "first",
-            "train.py",
-            "--train_dir",
-            "a folder",
-        ]
+        arguments = ["--machine_rank", str(rank), "--main_process_ip", "first", "train.py", "--train_dir", "a folder"]
+        assert others == arguments

@@ -23,11 +23,9 @@ import math
 import os
 import random
 import runpy
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -365,36 +363,6 @@ def test_accumulated_batches_are_one_large_batch(run):
         weights[size] = load_file(out / "model.safetensors")
     for name, weight in weights[16].items():
         torch.testing.assert_close(weights[8][name], weight, rtol=0, atol=1e-6)
-
-
-def test_continues_bit_for_bit_in_the_middle_of_an_epoch(run, tmp_path, saved_model, digits):
-    """After SIGTERM, which saves and ends with its exit status: mixing, augmentation, stochastic depth, order are as they were."""
-    options = (*SMALL_RUN, "--repeated_augmentation", "3", "--num_train_epochs", "40")
-    undisturbed, _ = run(*options, output="undisturbed")
-    out = tmp_path / "stopped"
-    command = [
-        sys.executable,
-        EXAMPLES / SCRIPT,
-        "--model_name_or_path",
-        str(saved_model),
-        "--train_dir",
-        str(digits),
-        *options,
-    ]
-    process = subprocess.Popen(
-        [*command, "--output_dir", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-    )  # fmt: skip
-    while not list(out.glob("checkpoint-*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    printed, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert "SIGTERM: saved step" in printed
-    _, printed = run(*options, output="stopped")
-    assert "continuing from" in printed
-    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, undisturbed))
-    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,10 @@ def test_as_users_run_it(quickstart, run_example, tmp_path, monkeypatch):
     folder, _ = quickstart
     source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
     options = ("--do_train", "--do_eval", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "out"))
-    options += ("--report_to", "trackio", "--project", "digits")
+    options += ("--report_to", "trackio", "--project", "digits", "--random_crop_scale", "0.7", "--no_horizontal_flip")
     printed = run_example(SCRIPT, *source, *options, check=True).stdout
     out = tmp_path / "out"
-    assert results(out)["eval_accuracy"] >= 0.95 and results(out)["eval_macro_f1"] >= 0.95
+    assert results(out)["eval_accuracy"] >= 0.97 and results(out)["eval_macro_f1"] >= 0.97
     assert results(out)["eval_top_5_accuracy"] > results(out)["eval_accuracy"]
     assert f"accuracy {results(out)['eval_accuracy']:.4f}" in printed
     assert not card_errors((out / "README.md").read_text())
