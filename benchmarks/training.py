@@ -48,14 +48,15 @@ QUICKSTART = Path("outputs") / "quickstart"
 DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
 
 # Crops that leave most of a digit, and no mirrored ones.
-FINE_TUNING = f"{DATA} --num_train_epochs 3 --per_device_train_batch_size 32 --learning_rate 3e-4 --random_crop_scale 0.7 --no_horizontal_flip"
-TRAINER = f"examples/run_image_classification.py {FINE_TUNING} --do_train --do_eval"
+FINE_TUNING = "--num_train_epochs 3 --per_device_train_batch_size 32 --learning_rate 3e-4 --random_crop_scale 0.7 --no_horizontal_flip"
+TRAINER = f"examples/run_image_classification.py {DATA} {FINE_TUNING} --do_train --do_eval"
 COMMANDS = {
     "`Trainer`": TRAINER,
+    "`Trainer`, evaluation alone": f"examples/run_image_classification.py {DATA} --do_eval",
     "`Trainer`, heads alone": f"{TRAINER} --freeze_backbone",
     "`Trainer`, LoRA of rank 8": f"{TRAINER} --lora_rank 8",
     "`Trainer`, a stream": f"{TRAINER} --streaming --max_steps 129 --eval_strategy steps --eval_steps 43",
-    "loop of `accelerate`": f"examples/run_image_classification_no_trainer.py {FINE_TUNING}",
+    "loop of `accelerate`": f"examples/run_image_classification_no_trainer.py {DATA} {FINE_TUNING}",
     "recipe `finetune`": f"examples/pretrain_imagenet.py --recipe finetune {DATA} --num_train_epochs 3 --global_batch_size 32 "
     "--per_device_train_batch_size 32 --learning_rate 5e-4",
 }
@@ -181,12 +182,18 @@ def main():
         f"Measured by `python benchmarks/training.py` with {versions}, Python {platform.python_version()}, {platform.machine()} CPU "
         f"with {torch.get_num_threads()} threads."
     )
-    commands = "\n".join(f"# {re.sub('`', '', name)}\npython {command}" for name, command in COMMANDS.items())
+    commands = [f'DATA="{DATA}"', f'FINE_TUNING="{FINE_TUNING}"']
+    for name, command in COMMANDS.items():
+        command = command.replace(DATA, "$DATA").replace(FINE_TUNING, "$FINE_TUNING")
+        commands += ["# " + name.replace("`", ""), f"python {command}"]
     page = DOCS / "training.md"
     text = page.read_text()
     tables = {
         "machine": measured,
-        "results": "\n".join(["| | accuracy | macro F1 |", "|---|---|---|", *rows]) + f"\n\n```bash\n{commands}\n```",
+        "results": "\n".join(["| | accuracy | macro F1 |", "|---|---|---|", *rows])
+        + "\n\n```bash\n"
+        + "\n".join(commands)
+        + "\n```",
         "processes": "\n".join(["| | losses | DDP | FSDP2 |", "|---|---|---|---|", *parallel]),
     }
     for name, table in tables.items():

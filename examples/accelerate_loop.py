@@ -14,7 +14,7 @@
 """What the training loops with `accelerate` share: options, evaluation, and what is saved and published at the end."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,9 +45,14 @@ class LoopArguments:
     seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
     push_to_hub: bool = field(default=False, metadata={"help": "Publish the model at the end."})
     hub_model_id: str | None = field(
-        default=None, metadata={"help": "As USER/NAME. By default the name of the output folder, of the user himself."}
+        default=None, metadata={"help": "As USER/NAME. By default you and the name of the output folder."}
     )
     hub_token: str | None = field(default=None, metadata={"help": "Default: that of `hf auth login`."})
+
+    @property
+    def logged(self) -> dict[str, int | float | str | bool]:
+        """What trackers are told of these options: all but those that are not given, and the secret one."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "hub_token"}
 
     def create_repository(self):
         """Of the model on the Hub, if it is to be published: before a training of days, not after it."""

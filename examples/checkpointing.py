@@ -56,7 +56,7 @@ def load_checkpoint(accelerator: Accelerator, output: Path) -> tuple[int, list[d
     if checkpoint is None:
         return 0, []
     accelerator.load_state(str(checkpoint))
-    accelerator.print(f"continuing from {checkpoint}")
+    accelerator.print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
     return step_of(checkpoint), json.loads((checkpoint / "log.json").read_text())
 
 

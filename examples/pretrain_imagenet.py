@@ -50,7 +50,7 @@ about 15 seconds on two CPU cores, to an accuracy of at least 0.95 (its augmenta
 import argparse
 import json
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -311,7 +311,7 @@ def main():
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
     metric = load_metrics(multi_label=False)
     if training.report_to:
-        accelerator.init_trackers("pretrain_imagenet", config=asdict(training))
+        accelerator.init_trackers("pretrain_imagenet", config=training.logged)
 
     # Training
     step, log = load_checkpoint(accelerator, output)

@@ -158,7 +158,7 @@ def main():
         if checkpoint is None and output.is_dir():
             checkpoint = get_last_checkpoint(str(output))
         if checkpoint is not None:
-            print(f"continuing from {checkpoint}")
+            print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
         sigterm = SigtermCallback(trainer.accelerator)
         trainer.add_callback(sigterm)
         result = trainer.train(resume_from_checkpoint=checkpoint)

@@ -28,7 +28,7 @@ With the model and the digits that `make quickstart` has written, in about 20 se
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -150,7 +150,7 @@ def main():
     checkpointing_steps = training.checkpointing_steps or steps_per_epoch
     metric = load_metrics(data.multi_label)
     if training.report_to:
-        accelerator.init_trackers("run_image_classification_no_trainer", config=asdict(training))
+        accelerator.init_trackers("run_image_classification_no_trainer", config=training.logged)
 
     def evaluate_model() -> tuple[torch.Tensor, torch.Tensor]:
         """Adds the metrics to the log."""

@@ -21,6 +21,7 @@ numbers and flags, the shell lines work, and the files and commands that they na
 import contextlib
 import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,10 @@ import execution_modes
 import pytest
 import timm
 import torch
+import training
 from safetensors.torch import save_file
 from timm.models import get_pretrained_cfg
+from transformers import HfArgumentParser
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification
 from crossvit.convert import PUBLISHED_ACCURACIES, _parser
@@ -39,6 +42,7 @@ from crossvit.convert import PUBLISHED_ACCURACIES, _parser
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 EXECUTION_MODES = (ROOT / "docs" / "execution_modes.md").read_text()
 BLOCKS = [
     pytest.param(code, output, id=f"{page}: {code.splitlines()[-1]}")
@@ -125,6 +129,27 @@ def test_tables_of_execution_modes():
     assert {name for name, _, _ in precisions} == execution_modes.PRECISIONS.keys()
     for name, equal, count in precisions:
         assert int(equal) >= execution_modes.PRECISIONS[name][1] * int(count)
+
+
+def test_training_page(monkeypatch):
+    """Accuracies and differences are what benchmarks/training.py expects; the options and the files that the page names exist."""
+    accuracies = dict(re.findall(r"^\| ([^|]+) \| (0\.\d{4}) \| 0\.\d{4} \|$", TRAINING, re.M))
+    assert accuracies.keys() == training.COMMANDS.keys()
+    assert min(map(float, accuracies.values())) >= 0.95
+    differences = re.findall(r"^\| ([^|]+) \| 15 \| (\S+) \| (\S+) \|$", TRAINING, re.M)
+    assert [name for name, _, _ in differences] == list(training.PARALLEL)
+    assert max(float(number) for _, *numbers in differences for number in numbers) <= 1e-4
+    described = re.findall(r"^\| `(\w+\.(?:yaml|sh))` \|", TRAINING, re.M)
+    assert sorted(described) == sorted(path.name for path in (ROOT / "examples" / "launch").iterdir())
+
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    options = {"--config_file", "--max-restarts", "--nproc-per-node"}  # of the launchers
+    for script in re.findall(r"^\| `(examples/\w+\.py)` \|", TRAINING, re.M):
+        defined = runpy.run_path(str(ROOT / script))
+        groups = [value for value in defined.values() if hasattr(value, "_argument_group_name")]
+        for action in HfArgumentParser(groups)._actions:
+            options.update(action.option_strings)
+    assert set(re.findall(r"(?<![\w-])--\w[\w-]*", TRAINING)) <= options
 
 
 def test_named_files_and_targets_exist():

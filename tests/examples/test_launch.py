@@ -101,6 +101,17 @@ def test_fsdp2(run_here, data, tmp_path, name):
     assert [key for key, weight in expected.items() if not torch.equal(weights[key], weight)] == []
 
 
+def test_every_process_leaves_out_bad_images(data, digits, tmp_path):
+    """And the report names each once."""
+    shutil.copytree(digits, tmp_path / "digits")
+    for number in range(10):
+        (tmp_path / "digits" / "train" / "one" / f"empty-{number}.png").touch()
+    command = training.parallel_command("the paper's recipe", data.replace(str(digits), f"{tmp_path}/digits"), "DDP")
+    training.run(f"{command} --skip_bad_images --max_train_samples 70", tmp_path / "out")
+    report = [json.loads(line) for line in (tmp_path / "out" / "bad_images.jsonl").open()]
+    assert sorted(Path(line["image"]).name for line in report) == [f"empty-{number}.png" for number in range(10)]
+
+
 def test_adapters_and_fsdp_exclude_each_other(run_here, data, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     command = f"run_image_classification_no_trainer.py {data} --lora_rank 2 --output_dir {tmp_path}"

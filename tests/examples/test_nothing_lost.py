@@ -15,11 +15,12 @@
 Nothing is lost: the training scripts are killed, told to end, and run out of disk space, and end with the weights of undisturbed runs.
 
     pytest tests/examples/test_nothing_lost.py             about 3 minutes
-    pytest tests/examples/test_nothing_lost.py -m slow     about 7 minutes: ten kills of each script, and of processes of torchrun
+    pytest tests/examples/test_nothing_lost.py -m slow     about 10 minutes: ten kills of each script, and torchrun
 """
 
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -144,7 +145,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(start, finish, tmp_path, scr
     (*_, step) = steps_of(out)
     assert step < 30
     weights, printed = finish(script, out)
-    assert "continuing from" in printed and f"{step}\n" in printed
+    assert re.search(rf"continuing from \S+/checkpoint-0*{step} ", printed)
     assert_equal(weights, expected)
 
 
@@ -184,13 +185,34 @@ def test_ten_kills(start, finish, tmp_path, script):
     kill_and_compare(start, finish, tmp_path, script, kills=10, steps=210)
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", list(OPTIONS)[:2])  # the third one has the loop of the second
+def test_sigterm_to_two_processes(start, tmp_path, script):
+    """And to torchrun, as Slurm does it: one whole checkpoint, from which the two continue to the weights of an undisturbed run."""
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    assert start(script, undisturbed, launcher=TORCHRUN).wait(timeout=300) == 0, printed_by(undisturbed)[-3000:]
+    process = start(script, out, launcher=TORCHRUN)
+    wait_for(lambda: steps_of(out), process, out)
+    for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+        member.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+    (*_, step) = steps_of(out)
+    assert f"SIGTERM: saved step {step}" in printed_by(out)
+    assert step < 30
+    assert start(script, out, launcher=TORCHRUN).wait(timeout=300) == 0, printed_by(out)[-3000:]
+    assert "continuing from" in printed_by(out)
+    assert_equal(load_file(out / "model.safetensors"), load_file(undisturbed / "model.safetensors"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", OPTIONS)
 def test_a_killed_process_brings_the_job_back(start, tmp_path, script):
     """Of two processes under torchrun one is killed: the job restarts itself from the last checkpoint, to the same weights."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3")
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
-    processes = {output: start(script, output, launcher=launcher) for output in (undisturbed, out)}
+    processes = {output: start(script, output, launcher=TORCHRUN) for output in (undisturbed, out)}
     wait_for(lambda: len(steps_of(out)) > 1, processes[out], out)
     workers = [child for child in psutil.Process(processes[out].pid).children() if script in " ".join(child.cmdline())]
     assert len(workers) == 2

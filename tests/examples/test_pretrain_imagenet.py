@@ -197,9 +197,8 @@ def test_soft_targets_say_what_the_pixels_are(script):
     for _ in range(300):
         pixels, targets = mix(images.clone(), labels)
         own, other = torch.arange(8.0), torch.arange(7.0, -1.0, -1.0)
-        part = ((pixels.mean((1, 2, 3)) - other) / (own - other))[
-            :, None
-        ]  # of the image itself; its partner is that from the end
+        # Of the image itself; its partner is that from the end.
+        part = ((pixels.mean((1, 2, 3)) - other) / (own - other))[:, None]
         smooth = 0.1 / 10 + 0.9 * torch.nn.functional.one_hot(labels, 10)
         torch.testing.assert_close(targets, part * smooth + (1 - part) * smooth.flip(0), rtol=0, atol=1e-5)
         kinds["cutmix" if torch.isin(pixels, images).all() and 0 < part[0] < 1 else "mixup"] += 1
@@ -312,19 +311,9 @@ def test_as_users_run_it(quickstart, tmp_path):
     folder, _ = quickstart
     out = tmp_path / "out"
     source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
-    options = (
-        "--recipe",
-        "finetune",
-        "--num_train_epochs",
-        "1",
-        "--global_batch_size",
-        "32",
-        "--learning_rate",
-        "5e-4",
-    )
-    options += ("--per_device_train_batch_size", "32", "--output_dir", str(out))
+    options = "--recipe finetune --num_train_epochs 1 --global_batch_size 32 --per_device_train_batch_size 32 --learning_rate 5e-4"
     process = subprocess.run(
-        [sys.executable, EXAMPLES / SCRIPT, *source, *options], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
+        [sys.executable, EXAMPLES / SCRIPT, *source, *options.split(), "--output_dir", str(out)], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     results = json.loads((out / "all_results.json").read_text())

@@ -21,6 +21,7 @@ import contextlib
 import csv
 import json
 import runpy
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -111,12 +112,12 @@ def test_every_source_of_images(digits, run, tmp_path):
         "folder": ("--train_dir", digits),
         "folders": folders,
         "csv": (
+            "--label_column_name",
+            "digit",
             "--train_file",
             files[".csv"][0],
             "--validation_file",
             files[".csv"][1],
-            "--label_column_name",
-            "digit",
         ),
         "parquet": ("--train_file", files[".parquet"][0], "--validation_file", files[".parquet"][1]),
         "data set": ("--dataset_name", digits),
@@ -131,6 +132,24 @@ def test_every_source_of_images(digits, run, tmp_path):
     # The same images in the same order; a stream has an order of its own.
     del losses["stream"]
     assert len(set(losses.values())) == 1, losses
+
+
+def test_a_stream_is_shuffled_and_continues_in_its_middle(digits, run):
+    """After more steps than it has batches: the weights are those of a run that was left alone."""
+    stream = ("--train_dir", digits, "--streaming", "--save_strategy", "steps", "--save_steps", "9")
+    out, _ = run(*stream, steps=12)
+    expected = load_file(out / "model.safetensors")
+    shutil.rmtree(out / "checkpoint-12")
+    _, printed = run(*stream, steps=12)
+    assert "continuing from" in printed and "checkpoint-9" in printed
+    weights = load_file(out / "model.safetensors")
+    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+    script = runpy.run_path(str(EXAMPLES / SCRIPT))
+    train = script["load_images"](script["DataArguments"](train_dir=str(digits), streaming=True), seed=0).splits[
+        "train"
+    ]
+    labels = [sample["label"] for sample in train]
+    assert sorted(labels) == [0] * 20 + [1] * 20 + [2] * 20 and len(set(labels[:8])) == 3
 
 
 def test_part_of_the_images_is_for_evaluation(digits, run):

@@ -18,8 +18,10 @@ nothing is lost when it is interrupted: test_nothing_lost.py; in several process
     pytest tests/examples/test_run_image_classification_no_trainer.py          about 1 minute
 """
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,7 @@ import torch
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import pipeline
 
 
@@ -51,25 +54,22 @@ def run(run_here, command, tmp_path):
     return run
 
 
-def test_as_users_run_it(quickstart, tmp_path):
+def test_as_users_run_it(quickstart, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     folder, _ = quickstart
     out = tmp_path / "out"
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        str(EXAMPLES / SCRIPT),
-        "--num_train_epochs",
-        "1",
-    ]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", str(EXAMPLES / SCRIPT)]
     launch += ["--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits")]
+    launch += "--num_train_epochs 1 --random_crop_scale 0.7 --no_horizontal_flip --report_to trackio".split()
     process = subprocess.run([*launch, "--output_dir", str(out)], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     results = json.loads((out / "all_results.json").read_text())
     assert results["eval_accuracy"] >= 0.97
     assert f"accuracy {results['eval_accuracy']:.4f}" in process.stdout
     assert not card_errors((out / "README.md").read_text())
+    with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / SCRIPT.replace(".py", ".db"))) as database:
+        logged = [json.loads(metrics) for (metrics,) in database.execute("SELECT metrics FROM metrics")]
+    assert len([metrics for metrics in logged if "loss" in metrics]) == 17  # the first and every 10 of 169 steps
     assert Image.open(out / "training.png").width > 1500
     image = next((folder / "digits" / "test" / "3").glob("*.png"))
     assert pipeline("image-classification", model=str(out))(str(image))[0]["label"] == "3"
@@ -80,13 +80,8 @@ def test_accumulated_batches_are_one_large_batch(run):
     weights = []
     for batch_size, accumulation in ((8, 1), (4, 2)):
         # 56 images of the 60: whole batches.
-        options = (
-            "--per_device_train_batch_size",
-            str(batch_size),
-            "--gradient_accumulation_steps",
-            str(accumulation),
-        )
-        out, _ = run(*options, "--max_train_steps", "3", output=f"batches of {batch_size}", *("--freeze_backbone",))
+        options = f"--per_device_train_batch_size {batch_size} --gradient_accumulation_steps {accumulation} --max_train_steps 3"
+        out, _ = run(*options.split(), "--freeze_backbone", output=f"batches of {batch_size}")
         weights.append(load_file(out / "model.safetensors"))
     for name, weight in weights[0].items():
         torch.testing.assert_close(
@@ -94,23 +89,32 @@ def test_accumulated_batches_are_one_large_batch(run):
         )
 
 
+def test_tracking_without_a_network(run):
+    """Losses and metrics, and the options, without the token."""
+    out, _ = run(
+        "--report_to", "tensorboard", "--max_train_steps", "3", "--logging_steps", "1", "--hub_token", "hf_secret"
+    )
+    (run_folder,) = (out / "logs").iterdir()
+    events = EventAccumulator(str(run_folder)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
+    assert events.Scalars("eval_accuracy")[0].value == pytest.approx(
+        json.loads((out / "all_results.json").read_text())["eval_accuracy"]
+    )
+    (options,) = run_folder.rglob("hparams.yml")
+    assert "learning_rate: 5.0e-05" in options.read_text()
+    assert not [path for path in out.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()]
+
+
 def test_a_stream_continues_in_its_middle(run):
     """With steps that take two batches, and in its second epoch: the weights are those of a run that was left alone."""
-    stream = (
-        "--streaming",
-        "--num_train_samples",
-        "60",
-        "--gradient_accumulation_steps",
-        "2",
-        "--num_train_epochs",
-        "2",
-    )
-    out, printed = run(*stream, "--checkpointing_steps", "3", "--learning_rate", "1e-3")
+    options = "--streaming --num_train_samples 60 --gradient_accumulation_steps 2 --num_train_epochs 2 --checkpointing_steps 3"
+    stream = (*options.split(), "--learning_rate", "1e-3")
+    out, printed = run(*stream)
     expected = load_file(out / "model.safetensors")
     assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-0000006", "checkpoint-0000008"]
     assert printed.count("eval_loss") == 2  # of each epoch, of 60 images in 8 batches in 4 steps
     shutil.rmtree(out / "checkpoint-0000008")
-    _, printed = run(*stream, "--checkpointing_steps", "3", "--learning_rate", "1e-3")
+    _, printed = run(*stream)
     assert "continuing from" in printed
     weights = load_file(out / "model.safetensors")
     assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
