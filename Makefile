@@ -24,10 +24,10 @@ $(VENV)/dev: $(VENV)/training
 quickstart: $(VENV)/training  ## Train a small CrossViT on handwritten digits, see examples/quickstart.py
 	$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/dev  ## Run all tests
+test: $(VENV)/dev  ## Run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/dev  ## Run the heavier tests: training runs that are killed ten times
+test-slow: $(VENV)/dev  ## Run the heavier tests: interrupted training, FSDP2, the largest model
 	$(BIN)/python -m pytest -m slow
 
 conformance: $(VENV)/dev  ## Run transformers' own common tests on our classes: tests/conformance

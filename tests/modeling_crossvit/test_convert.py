@@ -17,6 +17,7 @@ nothing can be downloaded here), compared with timm by the command itself and ag
 which nothing has been written.
 
     pytest tests/modeling_crossvit/test_convert.py
+    pytest tests/modeling_crossvit/test_convert.py -m slow     `--all`, about 1 minute
 """
 
 import argparse
@@ -67,6 +68,7 @@ def refuse(capsys, *arguments) -> str:
     return str(error.value.code) + capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_all(tmp_path, monkeypatch, capsys):
     """What `--all` does, but for the download."""
 
