@@ -17,7 +17,7 @@ nothing can be downloaded here), compared with timm by the command itself and ag
 which nothing has been written.
 
     pytest tests/modeling_crossvit/test_convert.py
-    pytest tests/modeling_crossvit/test_convert.py -m slow     `--all`, about 1 minute
+    pytest tests/modeling_crossvit/test_convert.py -m slow     `--all`, 20 seconds
 """
 
 import argparse

@@ -17,7 +17,7 @@ logits, final tokens of both branches, every cross-attention, all gradients, and
 depth. The limits and their reasons stand there.
 
     pytest tests/modeling_crossvit/test_parity.py              about 2 minutes on two cores
-    pytest tests/modeling_crossvit/test_parity.py -m slow      about 1 minute: the largest, with 105 million parameters
+    pytest tests/modeling_crossvit/test_parity.py -m slow      half a minute: the largest, with 105 million parameters
 """
 
 import parity
