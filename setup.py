@@ -56,6 +56,9 @@ setup(
         "crossvit.configuration": "configuration",
         "crossvit.image_processing": "image_processing",
     },
+    # An editable installation is a folder of links (build/), which editors and type checkers can follow; the default is a hook in the
+    # import system, which they cannot. Files that are added later get their link from `make`, or by installing again.
+    options={"editable_wheel": {"mode": "strict"}},
     packages=["crossvit", "crossvit.configuration", "crossvit.image_processing"],
     package_data={"crossvit": ["py.typed"]},
     python_requires=">=3.10",

@@ -11,7 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-from .configuration_crossvit import CROSSVIT_VARIANTS, CrossViTConfig
+"""
+The configuration, and what every part of a saved model carries. Installed as `crossvit.configuration`; it imports nothing from the
+other two folders.
+"""
+
+from crossvit.configuration.configuration_crossvit import CROSSVIT_VARIANTS, CrossViTConfig
 
 
 __all__ = ["CROSSVIT_VARIANTS", "CrossViTConfig"]

@@ -24,7 +24,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
 
-from ..saving_crossvit import save_code
+from crossvit.configuration.saving_crossvit import save_code
 
 
 # Table 1 of the paper, under timm's names (which give the real input size: 240 and 408, where the paper says 224 and 384).
@@ -62,7 +62,7 @@ CONVOLUTIONAL_STEMS = {
     16: ((7, 4, 3), (3, 2, 1), (3, 2, 1)),
 }
 
-# What loads a saved model where this package is not installed.
+# The classes that load a saved model where this package is not installed, by the Auto class that looks for them.
 _AUTO_MAP = {
     "AutoBackbone": "modeling_crossvit.CrossViTBackbone",
     "AutoConfig": "configuration_crossvit.CrossViTConfig",
@@ -172,7 +172,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         for name in _PER_BRANCH:
             setattr(self, name, _as_list(getattr(self, name)))
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
-        if self.stage_names:  # or validation says what is wrong
+        if self.stage_names:  # Without any, the validation below says what is wrong.
             self.set_output_features_output_indices(out_features, out_indices)
         super().__post_init__(**kwargs)
 
@@ -197,7 +197,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
         """As in transformers, with the source code of the model beside it (`trust_remote_code`)."""
-        if not os.path.isfile(save_directory):  # which transformers refuses
+        if not os.path.isfile(save_directory):  # transformers refuses a file
             self.auto_map = save_code(save_directory, _AUTO_MAP, registered=getattr(self, "auto_map", None))
         super().save_pretrained(save_directory)
         if push_to_hub:
@@ -217,10 +217,13 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     def num_branches(self) -> int:
         return len(self.hidden_sizes)
 
-    # The plans name each layer: of two indices that follow each other, transformers takes a `*` for the first one only.
+    # The plans name each layer, because transformers lets `*` stand for the first of two adjacent indices only.
     @property
     def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
-        """Tensor parallelism. Whole heads go to a device: the heads of every branch must be a multiple of the devices."""
+        """
+        Tensor parallelism: how the weights of each module are split over devices. Each device gets whole heads, so the number of heads of
+        every branch must be a multiple of the number of devices.
+        """
         attentions = ["stages.*.fusions.*.cross_attention"]
         # CODEPATH: no published model has more than one fusion layer; the L = 2 model of Table 7 has.
         if self.num_fusion_layers > 1:
@@ -237,7 +240,10 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
 
     @property
     def base_model_fsdp_plan(self) -> dict[str, str]:  # type: ignore[override]
-        """FSDP2: the weights of a layer or of a fusion are gathered when it runs, and freed after it."""
+        """
+        FSDP2: the weights of each embedding, layer and fusion are gathered when it runs and freed afterwards; those of the final layer
+        norms, which are small, are kept.
+        """
         layers = {f"stages.*.layers.*.{layer}": "free_full_weight" for layer in range(max(self.depths))}
         fusions = {"embeddings.*": "free_full_weight", "stages.*.fusions.*": "free_full_weight"}
         return {**fusions, **layers, "layernorms.*": "keep_full_weight"}
@@ -245,8 +251,8 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     @property
     def stage_names(self) -> list[str]:
         """
-        Names of the feature maps of [`CrossViTBackbone`], as in timm branch by branch, so that strides do not fall: `small_stage1` to
-        `small_stage3`, then `large_stage1` to `large_stage3`. With more than two branches, `branch0_stage1` and so on.
+        Names of the feature maps of [`CrossViTBackbone`]: `small_stage1` to `small_stage3`, then `large_stage1` to `large_stage3`; with
+        more than two branches `branch0_stage1` and so on. They are in timm's order, branch by branch, in which strides never fall.
         """
         two = self.num_branches == 2
         branches = ["small", "large"] if two else [f"branch{branch}" for branch in range(self.num_branches)]

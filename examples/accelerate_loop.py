@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from training_report import PICTURE, PICTURE_OF_CARD, draw_training, metric_of
 
-from crossvit.saving_crossvit import SAVED_FILES, complete_model_card
+from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 
 
 @dataclass

@@ -156,7 +156,7 @@ def main():
 
     dataset, image_column, label_column = load_images(arguments)
     labels = dataset["train"].features[label_column].names
-    image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_ratio=1.0)
+    image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_pct=1.0)
     augment = v2.RandomAffine(degrees=10, translate=(0.1, 0.1), scale=(0.9, 1.1))
 
     def transform(batch, augmentation=None):

@@ -11,13 +11,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+"""The image processors. Installed as `crossvit.image_processing`; they import from `crossvit.configuration` only."""
+
 from transformers.utils import is_torchvision_available
 
-from .image_processing_pil_crossvit import CrossViTImageProcessorPil
+from crossvit.image_processing.image_processing_pil_crossvit import CrossViTImageProcessorPil
 
 
 if is_torchvision_available():
-    from .image_processing_crossvit import CrossViTImageProcessor
+    from crossvit.image_processing.image_processing_crossvit import CrossViTImageProcessor
 else:
     # Under the public name too, so that code and saved models work alike with and without torchvision.
     CrossViTImageProcessor = CrossViTImageProcessorPil

@@ -20,7 +20,7 @@ from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import ImageInput, SizeDict
 from transformers.utils import auto_docstring
 
-from .image_processing_pil_crossvit import CrossViTImageProcessorMixin, convert_to_rgb
+from crossvit.image_processing.image_processing_pil_crossvit import CrossViTImageProcessorMixin, convert_to_rgb
 
 
 @auto_docstring
@@ -31,7 +31,7 @@ class CrossViTImageProcessor(CrossViTImageProcessorMixin, TorchvisionBackend):
         if do_convert_rgb and isinstance(image, Image.Image):
             image = convert_to_rgb(image)
         tensor = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
-        # Bytes are the rule and cost nothing here; the PIL backend refuses the same.
+        # Images of bytes, the usual case, are not looked at. The PIL backend refuses the same images.
         if not tensor.is_floating_point() and tensor.dtype != torch.uint8 and (largest := tensor.double().max()) > 255:
             raise ValueError(
                 f"The image has dtype {tensor.dtype} and values up to {largest:.0f}, expected integers of at most 255. Scale "

@@ -24,12 +24,12 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring, logging
 
-from ..saving_crossvit import save_code
+from crossvit.configuration.saving_crossvit import save_code
 
 
 logger = logging.get_logger(__name__)
 
-# What loads a saved processor where this package is not installed.
+# The classes that load a saved processor where this package is not installed.
 _AUTO_MAP = {
     "AutoImageProcessor": {
         "torchvision": "image_processing_crossvit.CrossViTImageProcessor",
@@ -82,21 +82,21 @@ class CrossViTImageProcessorMixin:
         return files
 
     @classmethod
-    def from_image_size(cls, image_size: int | list[int] | tuple[int, int], crop_ratio: float = 0.875, **kwargs):
+    def from_image_size(cls, image_size: int | list[int] | tuple[int, int], crop_pct: float = 0.875, **kwargs):
         """
         The processor for a model of another input size.
 
         Args:
             image_size: What the model takes, in pixels: `config.image_size`.
-            crop_ratio: The part of the resized image's shorter side that the crop keeps, above 0 and at most 1. The 240 models
-                are evaluated at 0.875, the 408 models at 1.0.
+            crop_pct: The part of the resized image's shorter side that the crop keeps, above 0 and at most 1 (timm's and ConvNeXt's name
+                of it). The 240 models are evaluated at 0.875, the 408 models at 1.0.
             kwargs: Any other argument of the processor.
         """
-        if not 0 < crop_ratio <= 1:
-            raise ValueError(f"`crop_ratio` must be above 0 and at most 1, got {crop_ratio}.")
+        if not 0 < crop_pct <= 1:
+            raise ValueError(f"`crop_pct` must be above 0 and at most 1, got {crop_pct}.")
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         return cls(
-            size={"shortest_edge": math.floor(max(height, width) / crop_ratio)},
+            size={"shortest_edge": math.floor(max(height, width) / crop_pct)},
             crop_size={"height": height, "width": width},
             **kwargs,
         )

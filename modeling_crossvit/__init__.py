@@ -16,17 +16,32 @@ CrossViT (https://huggingface.co/papers/2103.14899) for Hugging Face Transformer
 
 Importing this package registers it: afterwards `AutoModel`, `AutoModelForImageClassification`, `AutoImageProcessor` and
 `pipeline` load CrossViT models as they load those that transformers ships.
+
+This folder, modeling_crossvit, is installed as `crossvit`, the other two as `crossvit.configuration` and `crossvit.image_processing`
+(setup.py). Imports go one way: modeling_crossvit -> image_processing -> configuration.
 """
+
+from pathlib import Path
 
 from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
-from .checkpoints import convert_checkpoint
-from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from .image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
-from .modeling_crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
+from crossvit import configuration, image_processing
+from crossvit.checkpoints import convert_checkpoint
+from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
+from crossvit.modeling_crossvit import (
+    CrossViTBackbone,
+    CrossViTForImageClassification,
+    CrossViTModel,
+    CrossViTPreTrainedModel,
+)
 
 
 __version__ = "0.1.0.dev0"
+
+# Saved models carry source files of all three folders.
+SOURCE_FOLDERS[:] = [Path(folder) for folder in (*configuration.__path__, *image_processing.__path__, *__path__)]
 
 # `exist_ok`: a later transformers may have a model type of this name; whoever imports this package wants this one.
 AutoConfig.register(CrossViTConfig.model_type, CrossViTConfig, exist_ok=True)

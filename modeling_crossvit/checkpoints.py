@@ -11,75 +11,34 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints of timm and of the authors' release (IBM/CrossViT), in both directions."""
+"""
+Checkpoints of timm and of the authors' release (IBM/CrossViT), in files or in memory, in both directions. The table of their names is
+in `loading_crossvit.py`.
+"""
 
 import argparse
 import math
 import os
 import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming, revert_weight_conversion
+from transformers.core_model_loading import revert_weight_conversion
 
-from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from .modeling_crossvit import CrossViTForImageClassification
-
-
-def _attention(timm: str, ours: str) -> list[WeightRenaming]:
-    """The four projections of a cross-attention, behind a prefix with one captured index."""
-    projections = {"wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "proj": "o_proj"}
-    return [WeightRenaming(rf"{timm}\.{source}\.", rf"{ours}\.{target}\.") for source, target in projections.items()]
-
-
-# One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
-# converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
-CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
-    # IBM's spelling; in the other direction the rule below comes first.
-    WeightRenaming(r"cls_token\.(\d+)", r"embeddings\.\1\.cls_token"),
-    WeightRenaming(r"pos_embed\.(\d+)", r"embeddings\.\1\.position_embeddings"),
-    WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
-    WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.2\.", r"embeddings\.\1\.patch_embeddings\.conv2\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.4\.", r"embeddings\.\1\.patch_embeddings\.conv3\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.", r"embeddings\.\1\.patch_embeddings\.projection\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.0\.", r"fusions\.\1\.output_projection\.layernorm\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.2\.", r"fusions\.\1\.output_projection\.dense\."),
-    WeightRenaming(r"projs\.(\d+)\.0\.", r"fusions\.\1\.input_projection\.layernorm\."),
-    WeightRenaming(r"projs\.(\d+)\.2\.", r"fusions\.\1\.input_projection\.dense\."),
-    WeightRenaming(r"fusion\.(\d+)\.norm1\.", r"fusions\.\1\.layernorm\."),
-    *_attention(r"fusion\.(\d+)\.attn", r"fusions\.\1\.cross_attention"),
-    WeightRenaming(r"fusion\.(\d+)\.refinements\.", r"fusions\.\1\.refinements\."),
-    WeightRenaming(r"refinements\.(\d+)\.norm1\.", r"refinements\.\1\.layernorm\."),
-    *_attention(r"refinements\.(\d+)\.attn", r"refinements\.\1\.cls_attention"),
-    WeightRenaming(r"(\d+)\.blocks\.", r"\1\.layers\."),
-    WeightRenaming(r"blocks\.", r"stages\."),
-    WeightRenaming(r"\.norm1\.", r"\.layernorm_before\."),
-    WeightRenaming(r"\.norm2\.", r"\.layernorm_after\."),
-    WeightRenaming(r"\.attn\.proj\.", r"\.attention\.o_proj\."),
-    WeightRenaming(r"norm\.(\d+)\.", r"layernorms\.\1\."),
-    WeightRenaming(r"head\.(\d+)\.", r"classifier\.heads\.\1\."),
-    WeightConverter(
-        source_patterns=r"\.attn\.qkv\.",
-        target_patterns=[r"\.attention\.q_proj\.", r"\.attention\.k_proj\.", r"\.attention\.v_proj\."],
-        operations=[Chunk(dim=0)],
-    ),
-]
-
-# With this, `from_pretrained` reads a folder whose weights have timm's or IBM's keys.
-register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
+from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
+from crossvit.loading_crossvit import CHECKPOINT_CONVERSION
+from crossvit.modeling_crossvit import CrossViTForImageClassification
 
 
 def _timm_key(key: str) -> str:
-    """One spelling for the keys of timm, of IBM's release and of models wrapped by DistributedDataParallel."""
+    """One spelling, timm's, for the keys of timm, of IBM's release, and of models wrapped by DistributedDataParallel."""
     key = key.removeprefix("module.")
     key = re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", key)  # IBM: a ParameterList
-    # With `depth[k][-1]` of 1 or more the fusion is a list of layers; its first is the one that every model has.
+    # With `depth[k][-1]` of 1 or more the fusion is a list of layers. Every model has the first of them; the others are refinements.
     key = re.sub(r"(\.fusion\.\d+)\.0\.", r"\1.", key)
     return re.sub(r"(\.fusion\.\d+)\.(\d+)\.", lambda match: f"{match[1]}.refinements.{int(match[2]) - 1}.", key)
 
@@ -169,22 +128,16 @@ def to_timm_state_dict(
     model: CrossViTForImageClassification, state_dict: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, torch.Tensor]:
     """
-    What `convert_checkpoint` reads, in the other direction.
+    The weights of a model under timm's names, query, key and value of each self-attention joined.
 
     Args:
         model: The model that the tensors belong to.
         state_dict: Tensors under the names of `model`'s parameters, such as its gradients. By default its weights.
-
-    Returns:
-        The same tensors under timm's names, query, key and value of the self-attention joined.
     """
-    # The table is reversed whatever the model was loaded from.
-    model_conversions = model.__dict__.pop("_weight_conversions", None)
-    try:
-        state_dict = revert_weight_conversion(model, dict(model.state_dict() if state_dict is None else state_dict))
-    finally:
-        if model_conversions is not None:
-            model._weight_conversions = model_conversions
+    # transformers reverses what a model was loaded with; this stands for a model that was loaded from timm's names.
+    loaded_from_timm = SimpleNamespace(config=model.config, _weight_conversions=CHECKPOINT_CONVERSION)
+    state_dict = dict(model.state_dict() if state_dict is None else state_dict)
+    state_dict = revert_weight_conversion(loaded_from_timm, state_dict)
     state_dict = {key.removeprefix("crossvit."): tensor for key, tensor in state_dict.items()}
     # timm keeps the fusion as a list where it has more than one layer.
     if model.config.num_fusion_layers > 1:

@@ -55,11 +55,11 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers.utils import is_sklearn_available, is_timm_available, is_torchvision_available
 
-from .checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
-from .configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from .image_processing import CrossViTImageProcessorPil
-from .modeling_crossvit import CrossViTForImageClassification
-from .saving_crossvit import SAVED_FILES, complete_model_card
+from crossvit.checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
+from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
+from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
+from crossvit.image_processing import CrossViTImageProcessorPil
+from crossvit.modeling_crossvit import CrossViTForImageClassification
 
 
 # Top-1 accuracy on ImageNet-1k: of the paper, and of timm's copy of the weights (its results-imagenet.csv).
@@ -193,7 +193,7 @@ def _imagenet_labels() -> dict[int, str]:
 
 def _image_processor(variant: str) -> CrossViTImageProcessorPil:
     image_size = CROSSVIT_VARIANTS[variant]["image_sizes"][0]
-    return CrossViTImageProcessorPil.from_image_size(image_size, crop_ratio=1.0 if image_size == 408 else 0.875)
+    return CrossViTImageProcessorPil.from_image_size(image_size, crop_pct=1.0 if image_size == 408 else 0.875)
 
 
 @torch.no_grad()

@@ -36,17 +36,11 @@ Shape letters in the comments below:
     T tokens, 1 + N: the CLS token comes first      C width of a branch      h heads      d width of a head, C / h
 """
 
-import copy
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import torch
-from huggingface_hub import ModelCard, create_repo, upload_folder
-from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -55,15 +49,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, logging
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
-from .saving_crossvit import SAVED_FILES, complete_model_card
-
-
-logger = logging.get_logger(__name__)
+from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
+from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
+from crossvit.loading_crossvit import CrossViTLoadingMixin
+from crossvit.loss_crossvit import check_labels, image_classification_loss, infer_problem_type
 
 
 @auto_docstring(
@@ -163,10 +156,10 @@ class CrossViTConvolutionalPatchEmbeddings(nn.Module):
         return self.conv3(hidden_states).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
 
 
-def _are_equal(sizes: tuple[int, int], others: tuple[int, int]) -> bool:
+def _are_known_to_be_equal(sizes: tuple[int, int], others: tuple[int, int]) -> bool:
     """
-    Whether nothing needs to be resized. Not if one is symbolic: where a program for any size is exported, a comparison would bind
-    it to the sizes like that of the example input, and a resize to the same size changes nothing.
+    Whether two sizes are equal, so that a resize can be left out. A symbolic size (of a program that is exported for any size) is never
+    compared, because the comparison would bind the program to the size of the example input. It is resized even if that changes nothing.
     """
     return not any(isinstance(size, torch.SymInt) for size in sizes) and sizes == others
 
@@ -200,14 +193,17 @@ class CrossViTEmbeddings(nn.Module):
 
     @torch.no_grad()
     def resize_position_embeddings(self, config: CrossViTConfig):
-        """Takes the image sizes of `config`, for good."""
+        """From now on the position embeddings are those for the image sizes of `config`, resized from the present ones."""
         positions = self.interpolate_pos_encoding(*config.branch_grid_size(self.branch))
         self.position_embeddings = nn.Parameter(positions, self.position_embeddings.requires_grad)
         self._set_sizes(config)
 
     def scaled_grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches for an image of any size: the ratio of the configured sizes, rounded half up."""
-        # In integers, so that exported graphs can have a symbolic height and width.
+        """
+        Rows and columns of patches for an input of any size in pixels. This branch sees the input scaled by the ratio of its configured
+        size to that of the input, rounded to the nearest number of patches (half a patch is rounded up).
+        """
+        # Integers only, because an exported program can have a symbolic height and width.
         return tuple(
             (2 * size * branch_size + input_size * self.patch_size) // (2 * input_size * self.patch_size)
             for size, branch_size, input_size in zip((height, width), self.image_size, self.input_size)
@@ -215,7 +211,7 @@ class CrossViTEmbeddings(nn.Module):
 
     def interpolate_pos_encoding(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings for a grid of `rows` x `columns` patches, (1, 1 + rows x columns, C), by bicubic interpolation."""
-        if _are_equal((rows, columns), self.grid_size):
+        if _are_known_to_be_equal((rows, columns), self.grid_size):
             return self.position_embeddings
         cls_position, patch_positions = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         patch_positions = patch_positions.transpose(1, 2).unflatten(2, self.grid_size)  # (1, C, rows, columns)
@@ -226,14 +222,14 @@ class CrossViTEmbeddings(nn.Module):
             (cls_position, patch_positions.flatten(2).transpose(1, 2)), dim=1
         )  # (1, 1 + rows x columns, C)
 
-    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None = None) -> torch.Tensor:
-        height, width = pixel_values.shape[-2:]
-        rows, columns = self.scaled_grid_size(height, width) if interpolate_pos_encoding else self.grid_size
-        branch_height, branch_width = rows * self.patch_size, columns * self.patch_size
-        if not _are_equal((height, width), (branch_height, branch_width)):
+    def forward(self, pixel_values: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
+        """`pixel_values` (B, channels, H, W) to tokens (B, T, C); `grid_size` is the rows and columns of patches, if not the usual ones."""
+        rows, columns = self.grid_size if grid_size is None else grid_size
+        branch_size = (rows * self.patch_size, columns * self.patch_size)
+        if not _are_known_to_be_equal(tuple(pixel_values.shape[-2:]), branch_size):
             # No antialiasing, as in the released code.
             pixel_values = nn.functional.interpolate(
-                pixel_values, size=(branch_height, branch_width), mode="bicubic", align_corners=False
+                pixel_values, size=branch_size, mode="bicubic", align_corners=False
             )
         pixel_values = pixel_values.to(self.cls_token.dtype)
 
@@ -263,7 +259,7 @@ def eager_attention_forward(
 
 
 class CrossViTAttention(nn.Module):
-    """Multi-head attention of a branch's width and heads, from `queries` (B, Q, C) to `tokens` (B, T, C)."""
+    """Multi-head attention of a branch's width and heads, from `queries` (B, Q, C) to `tokens` (B, T, C): (B, Q, C)."""
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
@@ -324,7 +320,7 @@ class CrossViTCrossAttention(CrossViTAttention):
 
 
 class CrossViTMLP(nn.Module):
-    """timm: `mlp`."""
+    """The feed-forward network of a layer, token by token: (B, T, C) to (B, T, C). timm: `mlp`."""
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
@@ -341,7 +337,7 @@ class CrossViTMLP(nn.Module):
 
 
 class CrossViTDropPath(nn.Module):
-    """Stochastic depth: leaves a residual branch out for a random part of the samples, and scales up the others."""
+    """Stochastic depth: for a random part of the samples, a residual branch (B, T, C) is zero; for the others it is scaled up."""
 
     def __init__(self, drop_probability: float):
         super().__init__()
@@ -359,7 +355,7 @@ class CrossViTDropPath(nn.Module):
 
 
 class CrossViTLayer(GradientCheckpointingLayer):
-    """Pre-norm ViT layer of one branch (eq. 1). timm: `blocks.{stage}.blocks.{branch}.{layer}`."""
+    """Pre-norm ViT layer of one branch (eq. 1), (B, T, C) to (B, T, C). timm: `blocks.{stage}.blocks.{branch}.{layer}`."""
 
     def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
         super().__init__()
@@ -377,7 +373,10 @@ class CrossViTLayer(GradientCheckpointingLayer):
 
 
 class CrossViTProjection(nn.Module):
-    """LayerNorm, GELU, Linear: f and g of eq. 5, between the widths of two branches. timm: `projs`, `revert_projs`."""
+    """
+    LayerNorm, GELU, Linear: takes a CLS token (B, 1, C) to the width of another branch. It is f and g of eq. 5. timm: `projs`,
+    `revert_projs`.
+    """
 
     def __init__(self, config: CrossViTConfig, branch_in: int, branch_out: int):
         super().__init__()
@@ -391,8 +390,8 @@ class CrossViTProjection(nn.Module):
 
 class CrossViTClsRefinement(nn.Module):
     """
-    A fusion layer after the first (L > 1). In the released code these receive the CLS token without the patches, so that
-    its attention is to itself alone; the FLOPs of Table 7 agree (5.6 G for L = 2 as for L = 1). timm: `fusion.{branch}.{1..}`.
+    A fusion layer after the first (L > 1), (B, 1, C) to (B, 1, C). In the released code it receives the CLS token without the patches,
+    so that the token attends to itself alone. The FLOPs of Table 7 agree: 5.6 G for L = 2 as for L = 1. timm: `fusion.{branch}.{1..}`.
     """
 
     def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
@@ -408,8 +407,9 @@ class CrossViTClsRefinement(nn.Module):
 
 class CrossViTFusion(GradientCheckpointingLayer):
     """
-    The CLS token of `branch` collects from the patch tokens of the next branch (eq. 5-7), at the width and with the heads of
-    that next branch. timm: `projs`, `fusion` and `revert_projs` of `blocks.{stage}`, at index `branch`.
+    The CLS token of `branch` attends to the patch tokens of the next branch (eq. 5-7), at the width and with the heads of that next
+    branch: (B, T, C) of `branch` and (B, T, C) of the other to (B, T, C) of `branch`, in which the CLS token is new. timm: `projs`,
+    `fusion` and `revert_projs` of `blocks.{stage}`, at index `branch`.
     """
 
     def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
@@ -424,7 +424,7 @@ class CrossViTFusion(GradientCheckpointingLayer):
         )
         self.output_projection = CrossViTProjection(config, other, branch)
 
-    # Two tensors and not a tuple of them: re-entrant checkpointing only follows gradients of tensor arguments.
+    # Two tensors and not a tuple of them, because re-entrant checkpointing follows the gradients of tensor arguments alone.
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -432,12 +432,14 @@ class CrossViTFusion(GradientCheckpointingLayer):
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         cls_token = self.input_projection(hidden_states[:, :1])  # (B, 1, C) -> (B, 1, C of the other)
-        tokens = torch.cat((cls_token, other_hidden_states[:, 1:]), dim=1)  # own CLS, patches of the other
+        tokens = torch.cat(
+            (cls_token, other_hidden_states[:, 1:]), dim=1
+        )  # own CLS token, patches of the other branch: (B, T, C of the other)
         attention_output, _ = self.cross_attention(self.layernorm(tokens), **kwargs)
         cls_token = cls_token + self.drop_path(attention_output)
         for refinement in self.refinements:
             cls_token = refinement(cls_token, **kwargs)
-        return torch.cat((self.output_projection(cls_token), hidden_states[:, 1:]), dim=1)  # own patches unchanged
+        return torch.cat((self.output_projection(cls_token), hidden_states[:, 1:]), dim=1)  # (B, T, C)
 
 
 class CrossViTStage(nn.Module):
@@ -456,12 +458,13 @@ class CrossViTStage(nn.Module):
     def forward(
         self, branch_hidden_states: list[torch.Tensor], **kwargs: Unpack[TransformersKwargs]
     ) -> list[torch.Tensor]:
+        """The tokens of every branch, each (B, T, C) with T and C of that branch, to the same."""
         outputs = []
         for layers, hidden_states in zip(self.layers, branch_hidden_states):
             for layer in layers:
                 hidden_states = layer(hidden_states, **kwargs)
             outputs.append(hidden_states)
-        # All branches are fused from `outputs`, none from a branch that is fused already.
+        # Every fusion reads the tokens from before all fusions.
         others = outputs[1:] + outputs[:1]
         return [fusion(own, other, **kwargs) for fusion, own, other in zip(self.fusions, outputs, others)]
 
@@ -482,7 +485,7 @@ def drop_path_rates(config: CrossViTConfig) -> list[list[float]]:
 
 
 @auto_docstring
-class CrossViTPreTrainedModel(PreTrainedModel):
+class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, PreTrainedModel):
     config: CrossViTConfig
     base_model_prefix = "crossvit"
     main_input_name = "pixel_values"
@@ -501,7 +504,7 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             num_hidden_layers_key="num_hidden_states",
         ),
         "attentions": OutputRecorder(CrossViTSelfAttention, index=1),
-        # By name, which leaves out the refinements: their attention is that of a single token to itself.
+        # The name leaves out the refinements, in which a single token attends to itself.
         "cross_attentions": OutputRecorder(CrossViTCrossAttention, index=1, layer_name="cross_attention"),
     }
 
@@ -519,145 +522,6 @@ class CrossViTPreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
             init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
-        """
-        As in transformers, and the checkpoint may have been saved for other image sizes: with `image_sizes=[408, 384]`, or a
-        `config` that has them, its position embeddings are resized (see [`CrossViTPreTrainedModel.resize_position_embeddings`]).
-        """
-        image_sizes = kwargs.pop("image_sizes", None)
-        if isinstance(config, (str, os.PathLike)):
-            config = cls.config_class.from_pretrained(config)
-        if config is not None and pretrained_model_name_or_path is not None:
-            try:
-                checkpoint_config, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
-            except OSError:  # weights alone: nothing to compare with
-                checkpoint_config = {}
-            image_sizes = image_sizes or config.image_sizes
-            config = copy.deepcopy(config)
-            config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info=True`
-        # transformers would give each process a part of timm's `qkv`, and take that apart: the wrong rows.
-        if kwargs.get("distributed_config") is not None and getattr(model, "_weight_conversions", None):
-            raise ValueError(
-                "A checkpoint with timm's names cannot be loaded with a `distributed_config`. Load it without one, save it with "
-                "`save_pretrained`, and load what that wrote."
-            )
-        if image_sizes is not None:
-            model.resize_position_embeddings(image_sizes)
-        return loaded
-
-    def get_position_embeddings(self) -> tuple[nn.Parameter, ...]:
-        """Those of every branch, each of shape (1, 1 + num_patches, hidden_size), the CLS token's first."""
-        return tuple(embeddings.position_embeddings for embeddings in self.base_model.embeddings)
-
-    def resize_position_embeddings(self, image_sizes: list[int | list[int]]):
-        """
-        Makes this a model for images of another size, as for fine-tuning at a higher resolution in the paper: bicubic
-        interpolation of each branch's position embeddings, the CLS token's excepted. The configuration is changed accordingly.
-
-        Args:
-            image_sizes: A size per branch in pixels, an int or `[height, width]`, each a multiple of the branch's patch size, as
-                `config.image_sizes`: `[408, 384]` for the 384 models of the paper.
-
-        Raises:
-            StrictDataclassClassValidationError: If a size does not fit the patches.
-            ValueError: If the embeddings have been offloaded to disk.
-        """
-        config = copy.deepcopy(self.config)
-        config.image_sizes = list(image_sizes)
-        config.validate()
-        # CODEPATH: every published checkpoint is loaded with the sizes it was trained with unless the user gives others.
-        if config.image_sizes == self.config.image_sizes:
-            return
-        if any(positions.is_meta for positions in self.get_position_embeddings()):
-            raise ValueError(
-                "The position embeddings cannot be resized, because they have been offloaded to disk. Load the model with a "
-                "`device_map` that keeps `embeddings` on a device."
-            )
-        logger.warning(
-            f"Position embeddings resized by bicubic interpolation: image sizes {self.config.image_sizes} in the checkpoint, "
-            f"{config.image_sizes} now."
-        )
-        for embeddings in self.base_model.embeddings:
-            embeddings.resize_position_embeddings(config)
-        self.config.image_sizes = config.image_sizes
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike,
-        is_main_process: bool = True,
-        state_dict: dict | None = None,
-        push_to_hub: bool = False,
-        max_shard_size: int | str = "50GB",
-        save_original_format: bool = False,
-        **kwargs,
-    ):
-        """
-        As in transformers, but under this model's own names, also where it was loaded from timm's (transformers' default would
-        write those back). `save_original_format=True` restores that default. With `push_to_hub=True` the other arguments are those
-        of [`CrossViTPreTrainedModel.push_to_hub`], and `repo_id`.
-        """
-        hub_arguments = ("repo_id", "license", "dataset", "metrics", "tags", "commit_message", "commit_description")
-        hub_arguments += ("private", "token", "revision", "create_pr")
-        hub_kwargs = {name: kwargs.pop(name) for name in hub_arguments if name in kwargs}
-        super().save_pretrained(
-            save_directory,
-            is_main_process=is_main_process,
-            state_dict=state_dict,
-            max_shard_size=max_shard_size,
-            save_original_format=save_original_format,
-            **kwargs,
-        )
-        if push_to_hub and is_main_process:
-            return self._upload(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub_kwargs})
-
-    def _upload(
-        self, folder: Path, repo_id, license=None, dataset=None, metrics=None, tags=(), private=None, **kwargs
-    ):
-        token = kwargs.get("token")
-        repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-        try:
-            card = ModelCard.load(repo_id, token=token)
-        except EntryNotFoundError:
-            card = None
-        card = complete_model_card(card, self, repo_id, license=license, dataset=dataset, metrics=metrics)
-        card.data.tags += [tag for tag in [*(self.model_tags or []), *tags] if tag not in card.data.tags]
-        card.save(folder / "README.md")
-        # The folder may hold more than the model, for example the checkpoints of a training run.
-        allow_patterns = [path.name for pattern in SAVED_FILES for path in folder.glob(pattern)]
-        kwargs = {"commit_message": "Upload model", **kwargs}
-        return upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=allow_patterns, **kwargs)
-
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs):
-        """
-        As in transformers, in one commit with a model card that says what the model is and how to use it. A card that the
-        repository has already keeps its text.
-
-        Args:
-            repo_id (`str`): Name of the repository, `"user/name"`; it is made if it does not exist.
-            license (`str`, *optional*): Licence of the weights, as the Hub writes it: `"apache-2.0"`.
-            dataset (`str`, *optional*): Hub id of the data that `metrics` were measured on.
-            metrics (`dict[str, float]`, *optional*): Results for the card, such as `{"accuracy": 0.98}`.
-            tags (`list[str]`, *optional*): Tags to add to the card.
-            commit_message, commit_description, private, token, revision, create_pr: As in transformers.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            return self.save_pretrained(
-                folder, push_to_hub=True, repo_id=repo_id, max_shard_size=max_shard_size, **kwargs
-            )
-
-    def get_input_embeddings(self) -> nn.Module:
-        """
-        Embeddings of the small branch; those of branch `b` are `embeddings[b]`. Not their patch embeddings, as in ViT: accelerate shards
-        what this returns (FSDP2), which must not be a part of a module in `_no_split_modules`.
-        """
-        return self.base_model.embeddings[0]
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.base_model.embeddings[0] = value
-
     def enable_input_require_grads(self):
         """As in transformers, for every branch: adapters behind a re-entrant checkpoint need it in each of them."""
         self._require_grads_hooks = [
@@ -666,61 +530,100 @@ class CrossViTPreTrainedModel(PreTrainedModel):
         ]
         self._require_grads_hook = self._require_grads_hooks[0]
 
-    def _check_pixel_values(self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None):
-        """Refuses wrong input by its shape and type alone, so that nothing waits for the device."""
-        expected = f"floating point pixel values of shape (batch_size, {self.config.num_channels}, height, width)"
-        if not isinstance(pixel_values, torch.Tensor):
-            raise ValueError(
-                f"You have to specify pixel_values: got {type(pixel_values).__name__}, expected a tensor of {expected}. "
-                "Make one from images with the image processor: `image_processor(images, return_tensors='pt').pixel_values`."
-            )
-        if not pixel_values.is_floating_point():
-            raise ValueError(
-                f"`pixel_values` has dtype {pixel_values.dtype}, expected {expected}. Raw images must go through the image "
-                "processor first, which scales and normalises them."
-            )
-        if pixel_values.ndim != 4:
-            raise ValueError(
-                f"`pixel_values` has shape {tuple(pixel_values.shape)}, expected {expected}. "
-                "Add the batch dimension to a single image with `pixel_values.unsqueeze(0)`."
-            )
-        if pixel_values.shape[1] != self.config.num_channels:
-            raise ValueError(
-                f"`pixel_values` has shape {tuple(pixel_values.shape)}, so {pixel_values.shape[1]} channels, expected "
-                f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
-                "build the model with another `num_channels`."
-            )
-        height, width = pixel_values.shape[-2:]
+
+def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig):
+    """Refuses wrong input by its type, rank and channels. Its values are not looked at, because that would wait for the device."""
+    expected = f"floating point pixel values of shape (batch_size, {config.num_channels}, height, width)"
+    if not isinstance(pixel_values, torch.Tensor):
+        raise ValueError(
+            f"You have to specify pixel_values: got {type(pixel_values).__name__}, expected a tensor of {expected}. "
+            "Make one from images with the image processor: `image_processor(images, return_tensors='pt').pixel_values`."
+        )
+    if not pixel_values.is_floating_point():
+        raise ValueError(
+            f"`pixel_values` has dtype {pixel_values.dtype}, expected {expected}. Raw images must go through the image "
+            "processor first, which scales and normalises them."
+        )
+    if pixel_values.ndim != 4:
+        raise ValueError(
+            f"`pixel_values` has shape {tuple(pixel_values.shape)}, expected {expected}. "
+            "Add the batch dimension to a single image with `pixel_values.unsqueeze(0)`."
+        )
+    if pixel_values.shape[1] != config.num_channels:
+        raise ValueError(
+            f"`pixel_values` has shape {tuple(pixel_values.shape)}, so {pixel_values.shape[1]} channels, expected "
+            f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
+            "build the model with another `num_channels`."
+        )
+
+
+# trf-ignore: TRF013, because the two call `post_init` themselves, once they have all their modules.
+class CrossViTTrunk(CrossViTPreTrainedModel):
+    """What [`CrossViTModel`] and [`CrossViTBackbone`] share: the embeddings and the stages of all branches."""
+
+    def __init__(self, config: CrossViTConfig):
+        super().__init__(config)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
+
+    def get_input_embeddings(self) -> nn.Module:
+        """
+        The embeddings of the small branch; those of branch `b` are `embeddings[b]`. ViT returns its patch embeddings instead. Here that
+        would break FSDP2 of accelerate, which shards this module: it must not lie inside a module of `_no_split_modules`.
+        """
+        return self.embeddings[0]
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.embeddings[0] = value
+
+    def choose_grid_sizes(
+        self, height: int, width: int, interpolate_pos_encoding: bool | None
+    ) -> list[tuple[int, int]]:
+        """Rows and columns of patches in every branch for an input of `height` x `width` pixels; an error if it is not accepted."""
+        if interpolate_pos_encoding:
+            grid_sizes = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
+            patch_sizes = self.config.patch_sizes
+            if min(height, width) < min(patch_sizes) or min(map(min, grid_sizes)) < 1:
+                raise ValueError(
+                    f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are {patch_sizes} pixels. "
+                    f"Resize the images to at least {max(patch_sizes)}x{max(patch_sizes)}."
+                )
+            return grid_sizes
         expected_height, expected_width = self.config.branch_image_size(0)
-        if not interpolate_pos_encoding and (height, width) != (expected_height, expected_width):
+        if (height, width) != (expected_height, expected_width):
             raise ValueError(
                 f"Input image size ({height}x{width}) doesn't match the model's ({expected_height}x{expected_width}). "
                 "Pass `interpolate_pos_encoding=True` to use other sizes, or resize the images with the image processor."
             )
-        if interpolate_pos_encoding:
-            smallest = min(self.config.patch_sizes)
-            grids = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
-            if min(height, width) < smallest or min(min(grid) for grid in grids) < 1:
-                raise ValueError(
-                    f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are "
-                    f"{self.config.patch_sizes} pixels. Resize the images to at least "
-                    f"{max(self.config.patch_sizes)}x{max(self.config.patch_sizes)}."
-                )
+        return [embeddings.grid_size for embeddings in self.embeddings]
 
-    def _encode(
+    def encode(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None,
         interpolate_pos_encoding: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> list[list[torch.Tensor]]:
-        """The tokens of every branch after each stage."""
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
-        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
-        stages = []
+    ) -> tuple[list[list[torch.Tensor]], list[tuple[int, int]]]:
+        """
+        The images through embeddings and stages.
+
+        Args:
+            pixel_values: (B, channels, H, W), checked here.
+            interpolate_pos_encoding: Whether H and W may be other than the configured size.
+
+        Returns:
+            For every stage the tokens of every branch after it, each (B, T, C) of that branch; and for every branch its rows and columns
+            of patches, so that T is 1 + rows x columns.
+        """
+        check_pixel_values(pixel_values, self.config)
+        grid_sizes = self.choose_grid_sizes(*pixel_values.shape[-2:], interpolate_pos_encoding)
+        hidden_states = [
+            embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
+        ]
+        stage_outputs = []
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)
-            stages.append(hidden_states)
-        return stages
+            stage_outputs.append(hidden_states)
+        return stage_outputs, grid_sizes
 
 
 @auto_docstring(
@@ -728,12 +631,9 @@ class CrossViTPreTrainedModel(PreTrainedModel):
     The two (or more) branches of CrossViT with their fusion, without a head on top.
     """
 )
-class CrossViTModel(CrossViTPreTrainedModel):
+class CrossViTModel(CrossViTTrunk):
     def __init__(self, config: CrossViTConfig):
         super().__init__(config)
-        branches = range(config.num_branches)
-        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in branches)
-        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
         self.layernorms = nn.ModuleList(
             nn.LayerNorm(hidden_size, eps=config.layer_norm_eps) for hidden_size in config.hidden_sizes
         )
@@ -754,8 +654,8 @@ class CrossViTModel(CrossViTPreTrainedModel):
             with `interpolate_pos_encoding=True`. Otherwise a `ValueError` says what is wrong, also for a missing tensor, another
             rank, an integer type or another number of channels.
         interpolate_pos_encoding (`bool`, *optional*):
-            Whether images of another size than the configured one are taken: each branch gets the image at the ratio of its
-            configured size, rounded to whole patches, and its position embeddings resized by bicubic interpolation.
+            Whether images of another size than the configured one are accepted. Each branch sees the image at the ratio of its configured
+            size, rounded to whole patches; its position embeddings are resized to these patches by bicubic interpolation.
 
         Example:
 
@@ -768,8 +668,8 @@ class CrossViTModel(CrossViTPreTrainedModel):
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
         (torch.Size([1, 197, 192]), torch.Size([1, 288]))
         ```"""
-        hidden_states = self._encode(pixel_values, interpolate_pos_encoding, **kwargs)[-1]
-        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, hidden_states))
+        stage_outputs, _ = self.encode(pixel_values, interpolate_pos_encoding, **kwargs)
+        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, stage_outputs[-1]))
 
         requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         outputs = CrossViTModelOutput(
@@ -777,7 +677,7 @@ class CrossViTModel(CrossViTPreTrainedModel):
             pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
             branch_hidden_states=hidden_states if requested else None,
         )
-        # Otherwise an attribute and no item: pipelines take every item apart along the batch, and cannot do so with a tuple.
+        # Unless requested it is an attribute but no item, because pipelines split every item along the batch and a tuple cannot be split.
         object.__setattr__(outputs, "branch_hidden_states", hidden_states)
         return outputs
 
@@ -791,87 +691,11 @@ class CrossViTClassifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden_size, config.num_labels) for hidden_size in config.hidden_sizes)
 
     def forward(self, pooler_output: torch.Tensor) -> torch.Tensor:
-        # (B, sum of C) -> (B, C) per branch. With `split`, ExecuTorch would fix the batch size to that of the example input.
+        # (B, sum of C) -> (B, C) per branch. Slices and not `split`, with which ExecuTorch fixes the batch size to the example's.
         ends = accumulate(self.hidden_sizes)
         cls_tokens = [pooler_output[:, end - width : end] for end, width in zip(ends, self.hidden_sizes)]
         logits = [head(cls_token) for head, cls_token in zip(self.heads, cls_tokens)]
         return torch.stack(logits).mean(dim=0)  # (branches, B, labels) -> (B, labels)
-
-
-def _problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
-    """What transformers infers where `config.problem_type` is not set."""
-    if not isinstance(labels, torch.Tensor):
-        raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
-    if config.problem_type is not None:
-        return config.problem_type
-    if config.num_labels == 1:
-        return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-
-
-def _check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str):
-    """Refuses wrong labels by their shape and type alone: looking at their values would wait for the device."""
-    batch_size, num_labels = logits.shape
-    classes, values = ((batch_size,), (batch_size, num_labels))
-    # A column of values is taken as (batch_size,) where there is one label, as transformers does. Lists and not sets: a hash of
-    # the batch size would bind a compiled graph to it.
-    allowed = {
-        "single_label_classification": [(classes, False), (values, True)],
-        "multi_label_classification": [(values, True)],
-        "regression": [(values, True)] + ([(classes, True)] if num_labels == 1 else []),
-    }[problem_type]
-    if (tuple(labels.shape), labels.is_floating_point()) not in allowed or labels.is_complex():
-        expected = {
-            "single_label_classification": f"the class of each image, integers of shape {classes} between 0 and "
-            f"{num_labels - 1}, or probabilities (mixup, label smoothing), floating point of shape {values}",
-            "multi_label_classification": f"0 or 1 for each label, floating point of shape {values}",
-            "regression": f"the target values, floating point of shape {values}",
-        }[problem_type]
-        raise ValueError(
-            f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected {expected} "
-            f"(problem_type={problem_type!r}, num_labels={num_labels}). Reshape or convert the labels (`labels.float()`, "
-            "`labels.long()`), or set `config.problem_type` and `num_labels` to what they are."
-        )
-
-
-def image_classification_loss(
-    labels: torch.Tensor,
-    logits: torch.Tensor,
-    config: CrossViTConfig,
-    num_items_in_batch: torch.Tensor | int | None = None,
-    **kwargs,
-) -> torch.Tensor:
-    """
-    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says.
-
-    Args:
-        labels: Classes (B,), probabilities (B, labels), 0 and 1 (B, labels), or targets (B, labels).
-        logits: (B, labels).
-        num_items_in_batch: Number of elements of `labels` in all the batches of one optimizer step, from `Trainer`. The sum of
-            the losses divided by it, summed over these batches, is the mean over all of them. transformers' own function
-            leaves it out for all but single-label problems, whose loss then grows with the accumulation steps.
-    """
-    labels = labels.to(logits.device)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if config.problem_type == "single_label_classification":
-        # One loss per image; soft labels have `num_labels` elements each, which Trainer has counted one by one.
-        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-        elements_per_loss = config.num_labels if labels.is_floating_point() else 1
-        # -100 marks labels to ignore in PyTorch and in Trainer's count; its losses are zero.
-        count = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
-    else:
-        labels = labels.view_as(logits).to(logits.dtype)
-        if config.problem_type == "regression":
-            losses = nn.functional.mse_loss(logits, labels, reduction="none")
-        else:
-            losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        elements_per_loss = 1
-        count = losses.numel()
-    if num_items_in_batch is not None:
-        if isinstance(num_items_in_batch, torch.Tensor):
-            num_items_in_batch = num_items_in_batch.to(losses.device)
-        count = num_items_in_batch / elements_per_loss
-    return losses.sum() / count
 
 
 @auto_docstring(
@@ -908,13 +732,13 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             with `interpolate_pos_encoding=True`. Otherwise a `ValueError` says what is wrong, also for a missing tensor, another
             rank, an integer type or another number of channels.
         interpolate_pos_encoding (`bool`, *optional*):
-            Whether images of another size than the configured one are taken: each branch gets the image at the ratio of its
-            configured size, rounded to whole patches, and its position embeddings resized by bicubic interpolation.
+            Whether images of another size than the configured one are accepted. Each branch sees the image at the ratio of its configured
+            size, rounded to whole patches; its position embeddings are resized to these patches by bicubic interpolation.
         labels (`torch.Tensor`, *optional*):
             What the loss is computed from. Single-label classification: the class of each image, integers of shape
             `(batch_size,)`, or probabilities of shape `(batch_size, num_labels)`. Multi-label classification: 0 or 1 in floating
             point, of shape `(batch_size, num_labels)`. Regression: the targets, of shape `(batch_size, num_labels)`, or
-            `(batch_size,)` for one. Which of them is `config.problem_type`; where that is not set it is inferred from
+            `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
             `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
 
         Example:
@@ -935,9 +759,9 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
 
         loss = None
         if labels is not None:
-            problem_type = _problem_type(labels, self.config)
-            _check_labels(labels, logits, problem_type)
-            # Kept, as in transformers: the pipeline chooses between softmax and sigmoid by it.
+            problem_type = infer_problem_type(labels, self.config)
+            check_labels(labels, logits, problem_type)
+            # Kept as in transformers, because the pipeline chooses between softmax and sigmoid by it.
             self.config.problem_type = problem_type
             loss = self.loss_function(labels, logits, self.config, **kwargs)
 
@@ -967,18 +791,17 @@ class CrossViTBackboneOutput(BackboneOutput):
 
 @auto_docstring(
     custom_intro="""
-    CrossViT as a backbone for detection and segmentation: the patch tokens of either branch after any stage, as maps. Which ones is
-    `config.out_features`, a part of `config.stage_names`; by default the large branch after the last stage. timm: `features_only`.
+    CrossViT as a backbone for detection and segmentation: the patch tokens of either branch after any stage, as feature maps.
+    `config.out_features`, a part of `config.stage_names`, chooses them; by default it is the large branch after the last stage. timm:
+    `features_only`.
     """
 )
-class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
-    # What the classification model has in addition.
+class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
+    # A backbone has none of these weights of a classification model.
     _keys_to_ignore_on_load_unexpected = [r"^(crossvit\.)?layernorms\.", r"^classifier\."]
 
     def __init__(self, config: CrossViTConfig):
         super().__init__(config)
-        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
-        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
         self.num_features = [width for width in config.hidden_sizes for _ in range(config.num_stages)]
         self.post_init()
 
@@ -988,8 +811,8 @@ class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> CrossViTBackboneOutput:
         r"""
         pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`):
-            Images of any size of at least one patch. A feature map of branch `b` has as many rows and columns as the image has
-            patches there: the ratio of the configured sizes, rounded.
+            Images of any size of at least one patch. Each branch sees them at the ratio of its configured size, rounded to whole patches; a
+            feature map has the rows and columns of these patches.
 
         Example:
 
@@ -1002,14 +825,13 @@ class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
         >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 240, 360)).feature_maps]
         [(1, 96, 20, 30), (1, 192, 14, 21)]
         ```"""
-        stages = self._encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
+        stage_outputs, grid_sizes = self.encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
         feature_maps, names = (), iter(self.stage_names)
-        for branch, embeddings in enumerate(self.embeddings):
-            grid = embeddings.scaled_grid_size(*pixel_values.shape[-2:])
-            for hidden_states in stages:
+        for branch, grid_size in enumerate(grid_sizes):
+            for hidden_states in stage_outputs:
                 if next(names) in self.out_features:
                     patches = hidden_states[branch][:, 1:].transpose(1, 2)  # (B, N, C) -> (B, C, N)
-                    feature_maps += (patches.unflatten(2, grid).contiguous(),)  # (B, C, rows, columns)
+                    feature_maps += (patches.unflatten(2, grid_size).contiguous(),)  # (B, C, rows, columns)
         return CrossViTBackboneOutput(feature_maps=feature_maps)
 
 

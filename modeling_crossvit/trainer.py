@@ -21,7 +21,7 @@ from huggingface_hub import ModelCard
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
-from .saving_crossvit import complete_model_card
+from crossvit.configuration.saving_crossvit import complete_model_card
 
 
 class CrossViTTrainer(Trainer):

@@ -33,9 +33,9 @@ MEAN_TOLERANCE, MAX_TOLERANCE = 5e-4, 0.05
 @pytest.mark.parametrize("image_size", [240, 408])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_to_pil_within_the_rounding_of_the_resize(photos, image_size, kind):
-    crop_ratio = 1.0 if image_size == 408 else 0.875
+    crop_pct = 1.0 if image_size == 408 else 0.875
     expected, ours = (
-        processor_class.from_image_size(image_size, crop_ratio)(photos[kind], return_tensors="pt").pixel_values
+        processor_class.from_image_size(image_size, crop_pct)(photos[kind], return_tensors="pt").pixel_values
         for processor_class in (CrossViTImageProcessorPil, CrossViTImageProcessor)
     )
     difference = (ours - expected).abs()

@@ -52,7 +52,7 @@ def variant(request):
 
 def processor_of(variant: str, processor_class):
     if variant.endswith("408"):
-        return processor_class.from_image_size(408, crop_ratio=1.0)
+        return processor_class.from_image_size(408, crop_pct=1.0)
     return processor_class.from_image_size(240)
 
 
@@ -88,7 +88,7 @@ def test_defaults_are_the_release_s(processor_class):
     processor = processor_class()
     assert dict(processor.size) == {"shortest_edge": 274}
     assert dict(processor.crop_size) == {"height": 240, "width": 240}
-    processor = processor_class.from_image_size(408, crop_ratio=1.0)
+    processor = processor_class.from_image_size(408, crop_pct=1.0)
     assert dict(processor.size) == {"shortest_edge": 408}
     assert dict(processor.crop_size) == {"height": 408, "width": 408}
 
@@ -137,10 +137,10 @@ def test_steps_can_be_left_out(photos, processor_class):
     assert processor(small, do_center_crop=False, return_tensors="np").pixel_values.shape == (1, 3, 131, 200)
 
 
-@pytest.mark.parametrize("crop_ratio", [0, 1.5])
-def test_impossible_crop_ratio_is_refused(crop_ratio):
-    with pytest.raises(ValueError, match=f"`crop_ratio` must be above 0 and at most 1, got {crop_ratio}"):
-        CrossViTImageProcessorPil.from_image_size(240, crop_ratio=crop_ratio)
+@pytest.mark.parametrize("crop_pct", [0, 1.5])
+def test_impossible_crop_pct_is_refused(crop_pct):
+    with pytest.raises(ValueError, match=f"`crop_pct` must be above 0 and at most 1, got {crop_pct}"):
+        CrossViTImageProcessorPil.from_image_size(240, crop_pct=crop_pct)
 
 
 def test_grey_array_becomes_three_equal_channels(photos):

@@ -33,9 +33,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, Trainer, TrainingArguments, pipeline
 
-import crossvit.saving_crossvit
+import crossvit.configuration.saving_crossvit
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
-from crossvit.saving_crossvit import complete_model_card
+from crossvit.configuration.saving_crossvit import complete_model_card
 from crossvit.trainer import CrossViTTrainer
 
 
@@ -269,7 +269,7 @@ def test_a_write_that_fails_leaves_the_previous_files(config, tmp_path, monkeypa
             file.write(text[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(crossvit.saving_crossvit.Path, "write_text", full_disk)
+    monkeypatch.setattr(crossvit.configuration.saving_crossvit.Path, "write_text", full_disk)
     config.num_labels = 7
     with pytest.raises(OSError, match="No space left"):
         config.save_pretrained(tmp_path)

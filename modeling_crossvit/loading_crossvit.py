@@ -1,0 +1,164 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Loading a CrossViT from what it was not saved as: checkpoints with the names of timm or of the authors' release (IBM/CrossViT), and
+checkpoints for other image sizes. It travels with every saved model.
+"""
+
+import copy
+import os
+from typing import TYPE_CHECKING
+
+from torch import nn
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
+from transformers.utils import logging
+
+from crossvit.configuration.configuration_crossvit import CrossViTConfig
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+else:
+    PreTrainedModel = object  # The mixin below names it for type checkers.
+
+logger = logging.get_logger(__name__)
+
+
+def _attention(timm: str, ours: str) -> list[WeightRenaming]:
+    """The four projections of a cross-attention, behind a prefix with one captured index."""
+    projections = {"wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "proj": "o_proj"}
+    return [WeightRenaming(rf"{timm}\.{source}\.", rf"{ours}\.{target}\.") for source, target in projections.items()]
+
+
+# One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
+# converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
+CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
+    # IBM's spelling. It is read and never written: in the other direction the rules for timm's spelling come first.
+    WeightRenaming(r"cls_token\.(\d+)", r"embeddings\.\1\.cls_token"),
+    WeightRenaming(r"pos_embed\.(\d+)", r"embeddings\.\1\.position_embeddings"),
+    WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
+    WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
+    WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),
+    WeightRenaming(r"patch_embed\.(\d+)\.proj\.2\.", r"embeddings\.\1\.patch_embeddings\.conv2\."),
+    WeightRenaming(r"patch_embed\.(\d+)\.proj\.4\.", r"embeddings\.\1\.patch_embeddings\.conv3\."),
+    WeightRenaming(r"patch_embed\.(\d+)\.proj\.", r"embeddings\.\1\.patch_embeddings\.projection\."),
+    WeightRenaming(r"revert_projs\.(\d+)\.0\.", r"fusions\.\1\.output_projection\.layernorm\."),
+    WeightRenaming(r"revert_projs\.(\d+)\.2\.", r"fusions\.\1\.output_projection\.dense\."),
+    WeightRenaming(r"projs\.(\d+)\.0\.", r"fusions\.\1\.input_projection\.layernorm\."),
+    WeightRenaming(r"projs\.(\d+)\.2\.", r"fusions\.\1\.input_projection\.dense\."),
+    WeightRenaming(r"fusion\.(\d+)\.norm1\.", r"fusions\.\1\.layernorm\."),
+    *_attention(r"fusion\.(\d+)\.attn", r"fusions\.\1\.cross_attention"),
+    WeightRenaming(r"fusion\.(\d+)\.refinements\.", r"fusions\.\1\.refinements\."),
+    WeightRenaming(r"refinements\.(\d+)\.norm1\.", r"refinements\.\1\.layernorm\."),
+    *_attention(r"refinements\.(\d+)\.attn", r"refinements\.\1\.cls_attention"),
+    WeightRenaming(r"(\d+)\.blocks\.", r"\1\.layers\."),
+    WeightRenaming(r"blocks\.", r"stages\."),
+    WeightRenaming(r"\.norm1\.", r"\.layernorm_before\."),
+    WeightRenaming(r"\.norm2\.", r"\.layernorm_after\."),
+    WeightRenaming(r"\.attn\.proj\.", r"\.attention\.o_proj\."),
+    WeightRenaming(r"norm\.(\d+)\.", r"layernorms\.\1\."),
+    WeightRenaming(r"head\.(\d+)\.", r"classifier\.heads\.\1\."),
+    WeightConverter(
+        source_patterns=r"\.attn\.qkv\.",
+        target_patterns=[r"\.attention\.q_proj\.", r"\.attention\.k_proj\.", r"\.attention\.v_proj\."],
+        operations=[Chunk(dim=0)],
+    ),
+]
+
+# From here on, `from_pretrained` reads a folder whose weights have timm's or IBM's names.
+register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
+
+
+class CrossViTLoadingMixin(PreTrainedModel):
+    """Reads checkpoints of timm, of the release and for other image sizes, for a [`PreTrainedModel`]; saves under its own names."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
+        """
+        As in transformers. In addition, the checkpoint may have been saved for other image sizes: with `image_sizes=[408, 384]`, or
+        with a `config` that has these, its position embeddings are resized as `resize_position_embeddings` does it.
+
+        Raises:
+            ValueError: If weights with timm's names are to be loaded with a `distributed_config`.
+        """
+        image_sizes = kwargs.pop("image_sizes", None)
+        if isinstance(config, (str, os.PathLike)):
+            config = cls.config_class.from_pretrained(config)
+        if config is not None and pretrained_model_name_or_path is not None:
+            try:
+                checkpoint_config, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
+            except OSError:  # There are weights alone: nothing says that they are for other sizes than `config`.
+                checkpoint_config = {}
+            image_sizes = image_sizes or config.image_sizes
+            config = copy.deepcopy(config)
+            config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
+        # transformers would give each process a part of timm's `qkv`, and would take that part for all of it: the wrong rows.
+        if kwargs.get("distributed_config") is not None and getattr(model, "_weight_conversions", None):
+            raise ValueError(
+                "A checkpoint with timm's names cannot be loaded with a `distributed_config`. Load it without one, save it with "
+                "`save_pretrained`, and load what that wrote."
+            )
+        if image_sizes is not None:
+            model.resize_position_embeddings(image_sizes)
+        return loaded
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *, save_original_format: bool = False, **kwargs):
+        """
+        As in transformers, but under this model's own names where it was loaded from timm's: transformers' default,
+        `save_original_format=True`, writes timm's names again.
+        """
+        return super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
+
+    def get_position_embeddings(self) -> tuple[nn.Parameter, ...]:
+        """Those of every branch, each of shape (1, 1 + num_patches, hidden_size), the position of the CLS token first."""
+        return tuple(embeddings.position_embeddings for embeddings in self.base_model.embeddings)
+
+    def resize_position_embeddings(self, image_sizes: list[int | list[int]]):
+        """
+        Makes this a model for images of another size, as the paper does before fine-tuning at a higher resolution: the position
+        embeddings of each branch, but for that of the CLS token, are resized by bicubic interpolation, and `config.image_sizes` is
+        changed accordingly.
+
+        Args:
+            image_sizes: A size per branch in pixels, an int or `[height, width]`, each a multiple of the branch's patch size, as
+                `config.image_sizes`: `[408, 384]` for the 384 models of the paper.
+
+        Raises:
+            StrictDataclassClassValidationError: If a size does not fit the patches.
+            ValueError: If the embeddings have been offloaded to disk.
+        """
+        config = copy.deepcopy(self.config)
+        config.image_sizes = list(image_sizes)
+        config.validate()
+        # CODEPATH: every published checkpoint is loaded with the sizes it was trained with unless the user gives others.
+        if config.image_sizes == self.config.image_sizes:
+            return
+        if any(positions.is_meta for positions in self.get_position_embeddings()):
+            raise ValueError(
+                "The position embeddings cannot be resized, because they have been offloaded to disk. Load the model with a "
+                "`device_map` that keeps `embeddings` on a device."
+            )
+        logger.warning(
+            f"Position embeddings resized by bicubic interpolation: image sizes {self.config.image_sizes} in the checkpoint, "
+            f"{config.image_sizes} now."
+        )
+        for embeddings in self.base_model.embeddings:
+            embeddings.resize_position_embeddings(config)
+        self.config.image_sizes = config.image_sizes
+
+
+__all__ = ["CHECKPOINT_CONVERSION", "CrossViTLoadingMixin"]

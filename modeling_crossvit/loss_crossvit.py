@@ -1,0 +1,115 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The loss of image classification, and the check of the labels that it gets. It travels with every saved model.
+
+transformers' `ForImageClassificationLoss` computes the same for one batch. It divides by `num_items_in_batch` for single-label
+problems only: with gradient accumulation, its multi-label and regression losses are too large by the number of accumulated batches.
+"""
+
+import torch
+from torch import nn
+
+from crossvit.configuration.configuration_crossvit import CrossViTConfig
+
+
+def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
+    """`config.problem_type`, or what transformers infers where that is not set: from `num_labels` and the type of the labels."""
+    if not isinstance(labels, torch.Tensor):
+        raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str):
+    """
+    Refuses labels of a wrong shape or type. Their values are not looked at, because that would wait for the device.
+
+    Args:
+        labels: As `image_classification_loss` takes them.
+        logits: (B, labels).
+        problem_type: What the loss will be computed for.
+
+    Raises:
+        ValueError: With the shape and type of the labels, and those that fit `problem_type`.
+    """
+    batch_size, num_labels = logits.shape
+    one_per_image, one_per_label = (batch_size,), (batch_size, num_labels)
+    # Pairs of a shape and whether the labels are floating point. A list and not a set, because a set would hash the batch size, and a
+    # compiled graph would then be bound to it.
+    allowed: list[tuple[tuple[int, ...], bool]] = [(one_per_label, True)]
+    if problem_type == "single_label_classification":
+        allowed.append((one_per_image, False))
+    elif problem_type == "regression" and num_labels == 1:
+        allowed.append((one_per_image, True))  # as in transformers: the one target needs no dimension of its own
+    if (tuple(labels.shape), labels.is_floating_point()) not in allowed or labels.is_complex():
+        expected = {
+            "single_label_classification": f"the class of each image, integers of shape {one_per_image} between 0 and "
+            f"{num_labels - 1}, or probabilities (mixup, label smoothing), floating point of shape {one_per_label}",
+            "multi_label_classification": f"0 or 1 for each label, floating point of shape {one_per_label}",
+            "regression": f"the target values, floating point of shape {one_per_label}",
+        }[problem_type]
+        raise ValueError(
+            f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected {expected} "
+            f"(problem_type={problem_type!r}, num_labels={num_labels}). Reshape or convert the labels (`labels.float()`, "
+            "`labels.long()`), or set `config.problem_type` and `num_labels` to what they are."
+        )
+
+
+def image_classification_loss(
+    labels: torch.Tensor,
+    logits: torch.Tensor,
+    config: CrossViTConfig,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **kwargs,
+) -> torch.Tensor:
+    """
+    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says.
+
+    Args:
+        labels: Classes (B,), probabilities (B, labels), 0 and 1 (B, labels), or targets (B, labels).
+        logits: (B, labels).
+        num_items_in_batch: Number of elements of `labels` in all batches of one optimizer step, as `Trainer` counts them. The sum of
+            the losses is divided by it, so that the losses of these batches add up to the mean over all of them.
+
+    Returns:
+        A scalar in float32, or in float64 for float64 logits.
+    """
+    labels = labels.to(logits.device)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if config.problem_type == "single_label_classification":
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (B,)
+        # There is one loss per image, but `Trainer` has counted each of the `num_labels` probabilities of an image.
+        elements_per_loss = config.num_labels if labels.is_floating_point() else 1
+        # PyTorch and `Trainer` leave out images with the label -100; their losses are zero.
+        count = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
+    else:
+        labels = labels.view_as(logits).to(logits.dtype)
+        if config.problem_type == "regression":
+            losses = nn.functional.mse_loss(logits, labels, reduction="none")  # (B, labels)
+        else:
+            losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (B, labels)
+        elements_per_loss = 1
+        count = losses.numel()
+    if num_items_in_batch is None:
+        return losses.sum() / count
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(losses.device)
+    return losses.sum() / (num_items_in_batch / elements_per_loss)
+
+
+__all__ = ["check_labels", "image_classification_loss", "infer_problem_type"]
