@@ -29,6 +29,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
+from small_models import small_config
 from transformers.utils import logging
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -40,23 +41,12 @@ collect_ignore = ["conformance"]  # `make conformance`
 
 logging.disable_progress_bar()
 
-# Two stages, unequal widths, heads and depths: what is mixed up between branches or stages shows. A few milliseconds.
-SMALL = {
-    "image_sizes": [48, 32],
-    "patch_sizes": [12, 16],
-    "hidden_sizes": [16, 24],
-    "num_stages": 2,
-    "depths": [1, 2],
-    "num_attention_heads": [2, 3],
-    "mlp_ratios": [2.0, 3.0],
-}
-
 DIGITS = {"one": 1, "two": 2, "four": 4}
 
 
 @pytest.fixture
 def config() -> CrossViTConfig:
-    return CrossViTConfig(**SMALL, num_labels=5)
+    return small_config()
 
 
 @pytest.fixture

@@ -22,23 +22,23 @@ files that are damaged; a server that means harm; and no token anywhere on the d
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from clean_process import run_python
 from hub_server import Blob, HubServer, Repository, card_errors
 from PIL import Image
 from safetensors.torch import load, save
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ALICE, BOB = "hf_alice_secret", "hf_bob_secret"
-CODE = {"configuration_crossvit.py", "image_processing_crossvit.py", "image_processing_pil_crossvit.py", "modeling_crossvit.py", "saving_crossvit.py"}  # fmt: skip
+CODE = {path.name for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
 MODEL = CODE | {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
 
 
@@ -56,26 +56,16 @@ def client(hub, tmp_path):
         code: str, token: str | None = ALICE, home: str = "home", package: bool = True, fails: bool = False
     ) -> str:
         environment = {
-            "PATH": "/usr/bin:/bin",
             "HOME": str(tmp_path / home),
             "HF_HOME": str(tmp_path / home / "huggingface"),
             "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": None,
             "HF_HUB_DISABLE_XET": "1",
-            # Sums over more threads are rounded differently: here they are compared bit for bit.
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
             "HF_DEBUG": "1",  # logs every request, as a user who looks for an error would have it
+            "HF_TOKEN": token,
         }
-        if token:
-            environment["HF_TOKEN"] = token
-        prelude = "import sys\n" + ("import crossvit\n" if package else "sys.modules['crossvit'] = None\n")
-        process = subprocess.run(
-            [sys.executable, "-c", prelude + code],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        prelude = "import crossvit\n" if package else ""
+        process = run_python(prelude + code, tmp_path, environment, without=() if package else ("crossvit",))
         assert (process.returncode != 0) == fails, process.stdout + process.stderr
         for secret in (ALICE, BOB):
             assert secret not in process.stdout + process.stderr

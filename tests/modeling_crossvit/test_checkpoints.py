@@ -25,6 +25,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_models import small_config, with_names_of_the_release
 from timm.models.crossvit import CrossVit
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
@@ -41,15 +42,7 @@ TIMM_SMALL = {
     "mlp_ratio": (2.0, 3.0, 1.0),
     "num_classes": 5,
 }
-CONFIG_SMALL = {
-    "image_sizes": [240, 224],
-    "hidden_sizes": [16, 24],
-    "num_stages": 2,
-    "depths": [1, 2],
-    "num_attention_heads": [2, 3],
-    "mlp_ratios": [2.0, 3.0],
-    "num_labels": 5,
-}
+SIZES = {"image_sizes": [240, 224]}  # timm's class takes no small images
 
 
 def timm_small(**changes) -> CrossVit:
@@ -97,7 +90,7 @@ def test_there_and_back_bit_for_bit(variant):
 )  # fmt: skip
 def test_own_architectures(timm_changes, config_changes):
     reference = timm_small(**timm_changes)
-    model = convert_checkpoint(reference, config=CrossViTConfig(**{**CONFIG_SMALL, **config_changes}))
+    model = convert_checkpoint(reference, config=small_config(**{**SIZES, **config_changes}))
     assert_equal_logits(model, reference, size=reference.img_size[0])
     back = to_timm_state_dict(model)
     expected = reference.state_dict()
@@ -140,23 +133,15 @@ def reference():
 
 
 def convert_small(source) -> CrossViTForImageClassification:
-    return convert_checkpoint(source, config=CrossViTConfig(**CONFIG_SMALL))
-
-
-def as_ibm(state_dict: dict) -> dict:
-    """IBM's release keeps CLS tokens and positions in parameter lists."""
-    return {
-        key.replace("cls_token_", "cls_token.").replace("pos_embed_", "pos_embed."): value
-        for key, value in state_dict.items()
-    }
+    return convert_checkpoint(source, config=small_config(**SIZES))
 
 
 def test_sources(reference, tmp_path):
     state_dict = reference.state_dict()
     save_file(state_dict, tmp_path / "timm.safetensors")
-    torch.save(as_ibm(state_dict), tmp_path / "ibm.pth")
+    torch.save(with_names_of_the_release(state_dict), tmp_path / "ibm.pth")
     training_checkpoint = {
-        "model": {f"module.{key}": value for key, value in as_ibm(state_dict).items()},
+        "model": {f"module.{key}": value for key, value in with_names_of_the_release(state_dict).items()},
         "optimizer": torch.optim.AdamW(reference.parameters()).state_dict(),
         "epoch": 299,
         "args": argparse.Namespace(model="crossvit_15_224", lr=0.004),
@@ -165,7 +150,7 @@ def test_sources(reference, tmp_path):
     sources = [
         reference,
         state_dict,
-        as_ibm(state_dict),
+        with_names_of_the_release(state_dict),
         tmp_path / "timm.safetensors",
         str(tmp_path / "ibm.pth"),
         tmp_path / "training.pth",
@@ -197,8 +182,10 @@ def test_half_precision_is_kept(reference):
 @pytest.mark.parametrize("release", ["timm", "IBM"])
 def test_from_pretrained_reads_the_keys_of_the_releases(reference, tmp_path, release):
     state_dict = reference.state_dict()
-    CrossViTConfig(**CONFIG_SMALL).save_pretrained(tmp_path)
-    save_file(state_dict if release == "timm" else as_ibm(state_dict), tmp_path / "model.safetensors")
+    small_config(**SIZES).save_pretrained(tmp_path)
+    save_file(
+        state_dict if release == "timm" else with_names_of_the_release(state_dict), tmp_path / "model.safetensors"
+    )
     model, info = CrossViTForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert_equal_logits(model, reference)
@@ -242,7 +229,7 @@ def test_variant_that_does_not_fit_is_refused():
 
 def test_variant_and_config_together_are_refused(reference):
     with pytest.raises(ValueError, match="either `variant` or `config`"):
-        convert_checkpoint(reference, variant="crossvit_9_240", config=CrossViTConfig(**CONFIG_SMALL))
+        convert_checkpoint(reference, variant="crossvit_9_240", config=small_config(**SIZES))
 
 
 def test_unknown_variant_lists_the_valid_ones(reference):

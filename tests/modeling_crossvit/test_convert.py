@@ -24,18 +24,19 @@ import argparse
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
+from clean_process import run_python
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
+from small_models import with_names_of_the_release
 from transformers import pipeline
 
 from crossvit import CROSSVIT_VARIANTS, convert_checkpoint
 from crossvit import convert as command
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
 
 def write_weights(variant: str, path, **kwargs) -> timm.models.CrossVit:
@@ -103,13 +104,9 @@ def test_the_folder_is_complete(weights, tmp_path, capsys, photos):
     assert {path.name for path in (tmp_path / "deep" / "model").iterdir()} == {
         "README.md",
         "config.json",
-        "configuration_crossvit.py",
-        "image_processing_crossvit.py",
-        "image_processing_pil_crossvit.py",
         "model.safetensors",
-        "modeling_crossvit.py",
         "preprocessor_config.json",
-        "saving_crossvit.py",
+        *(path.name for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")),
     }
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
     # No claim about weights that may be anybody's.
@@ -120,10 +117,7 @@ def test_the_folder_is_complete(weights, tmp_path, capsys, photos):
 
 
 def test_a_training_checkpoint_of_the_release(weights, tmp_path, capsys):
-    state_dict = {
-        key.replace("cls_token_", "cls_token.").replace("pos_embed_", "pos_embed."): tensor
-        for key, tensor in load_file(weights).items()
-    }
+    state_dict = with_names_of_the_release(load_file(weights))
     checkpoint = {"model": state_dict, "optimizer": {}, "epoch": 1, "args": argparse.Namespace(lr=0.004)}
     torch.save(checkpoint, tmp_path / "crossvit_9_dagger_224.pth")
     run(
@@ -249,23 +243,16 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 main(["--source", {str(weights)!r}, "--output", {str(tmp_path / "model")!r}, "--overwrite"])
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    process = run_python(code, tmp_path)
     assert process.returncode == 1
     assert "error: " in process.stderr and "Traceback" not in process.stderr, process.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "config.json"]
 
 
 def test_no_network(tmp_path):
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
-    del environment["HF_HUB_OFFLINE"]
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": None}
     arguments = ["--source", "crossvit_tiny_240", "--output", str(tmp_path / "model")]
-    process = subprocess.run(
-        [sys.executable, "-m", "crossvit.convert", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    process = run_python(f"from crossvit.convert import main\nmain({arguments!r})", tmp_path, environment)
     assert process.returncode == 1
     # torchao, where it is installed, makes PyTorch log warnings when transformers imports it.
     errors = re.sub(r"^W\d{4} .*_pytree\.py.*\n", "", process.stderr, flags=re.M)

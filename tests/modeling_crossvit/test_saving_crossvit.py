@@ -19,15 +19,14 @@ installed, its code is used and nothing is asked. Model cards say what the model
     pytest tests/modeling_crossvit/test_saving_crossvit.py
 """
 
-import difflib
 import json
+import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from clean_process import run_python
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -35,39 +34,13 @@ from transformers import AutoConfig, AutoImageProcessor, Trainer, TrainingArgume
 
 import crossvit.configuration.saving_crossvit
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
-from crossvit.configuration.saving_crossvit import complete_model_card
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, complete_model_card
 from crossvit.trainer import CrossViTTrainer
 
 
-ROOT = Path(__file__).parents[2]
-SOURCES = {
-    "configuration_crossvit.py": "configuration",
-    "image_processing_crossvit.py": "image_processing",
-    "image_processing_pil_crossvit.py": "image_processing",
-    "modeling_crossvit.py": "modeling_crossvit",
-    "saving_crossvit.py": "modeling_crossvit",
-}
-
-
 def run(code: str, folder: Path, without: tuple[str, ...] = ()) -> str:
-    """Runs code in another process, in which the packages of `without` cannot be imported, and nobody answers a question."""
-    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in without)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(folder),
-        "HF_HUB_OFFLINE": "1",
-        "HF_MODULES_CACHE": str(folder / "modules"),
-        # Sums over more threads are rounded differently: here they are compared bit for bit.
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{blocked}{code}"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    """What the code prints in another process, in which the packages of `without` cannot be imported."""
+    process = run_python(code, folder, {"HF_MODULES_CACHE": str(folder / "modules")}, without)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -174,24 +147,19 @@ for loaded in (
     assert not (folder / "modules").exists() or not list((folder / "modules").rglob("*_crossvit.py"))
 
 
-def test_the_files_are_the_sources_with_only_the_imports_changed(saved_model):
-    assert {path.name for path in saved_model.glob("*.py")} == set(SOURCES)
-    changed = []
-    for name, source in SOURCES.items():
-        difference = difflib.ndiff(
-            (ROOT / source / name).read_text().splitlines(), (saved_model / name).read_text().splitlines()
-        )
-        changed += [line for line in difference if line[0] in "+-"]
-    assert sorted(changed) == sorted(
-        [
-            "- from .configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig",
-            "+ from .configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig",
-            "- from ..saving_crossvit import save_code",
-            "+ from .saving_crossvit import save_code",
-            "- from ..saving_crossvit import save_code",
-            "+ from .saving_crossvit import save_code",
-        ]
-    )
+def test_the_files_are_the_sources_but_for_their_imports_of_each_other(saved_model):
+    """So a reader of a saved model reads this repository, and each file finds the others beside it."""
+    sources = {path.name: path for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
+    saved = {path.name: path for path in saved_model.glob("*.py")}
+    assert saved.keys() == sources.keys() and "modeling_crossvit.py" in saved
+    for name, path in saved.items():
+        lines, source_lines = path.read_text().splitlines(), sources[name].read_text().splitlines()
+        for line, source_line in zip(lines, source_lines, strict=True):
+            assert "crossvit." not in line if line.startswith(("import", "from")) else line == source_line
+            if imported := re.match(r"from \.(\w+) import (.*)", line):
+                assert f"{imported[1]}.py" in saved and source_line.endswith(f"{imported[1]} import {imported[2]}")
+            else:
+                assert line == source_line
 
 
 def train(config: CrossViTConfig, output: Path, trainer_class=Trainer, **kwargs) -> Trainer:
