@@ -83,7 +83,10 @@ def relative_difference(ours: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def timm_model(variant: str, **kwargs) -> torch.nn.Module:
-    model = timm.create_model(variant, **kwargs).eval()
+    """timm's model with weights as trained ones. Its own initialisation is left out, because it takes most of the time."""
+    with torch.device("meta"):
+        model = timm.create_model(variant, **kwargs).eval()
+    model.to_empty(device="cpu")
     randomize_(model)
     return model
 

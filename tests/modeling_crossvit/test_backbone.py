@@ -21,6 +21,8 @@ for transformers' detection and segmentation heads.
 import pytest
 import timm
 import torch
+from parity import timm_model
+from small_models import small_config
 from transformers import (
     AutoBackbone,
     DetrConfig,
@@ -29,8 +31,7 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
-from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit import CrossViTBackbone, CrossViTConfig, convert_checkpoint
 
 
 ALL = ["small_stage1", "small_stage2", "large_stage1", "large_stage2"]
@@ -45,25 +46,24 @@ def backbone(config):
 
 @pytest.mark.parametrize("variant", ["crossvit_9_240", "crossvit_9_dagger_240"])
 def test_equal_to_timm(variant, tmp_path):
-    torch.manual_seed(0)
-    model = CrossViTForImageClassification(CrossViTConfig.from_variant(variant, num_labels=1000))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.05)
-    model.save_pretrained(tmp_path)
+    """Feature by feature, against both of timm's ways: `forward_intermediates` and `features_only`. Narrow models of either kind."""
+    narrow = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 3, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
+    reference = timm_model(variant, **narrow)
+    config = small_config(
+        image_sizes=[240, 224], num_stages=3, num_labels=1000, use_convolutional_stem="dagger" in variant
+    )
+    convert_checkpoint(reference, config=config).save_pretrained(tmp_path)
     backbone, info = CrossViTBackbone.from_pretrained(tmp_path, out_indices=list(range(6)), output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "mismatched_keys"))
-    reference = timm.create_model(variant).eval()
-    reference.load_state_dict(to_timm_state_dict(model))
-    features_only = timm.create_model(variant, features_only=True, out_indices=(0, 2, 5)).eval()
-    missing, _ = features_only.model.load_state_dict(to_timm_state_dict(model), strict=False)
+    features_only = timm.create_model(variant, features_only=True, out_indices=(0, 2, 5), **narrow).eval()
+    missing, _ = features_only.model.load_state_dict(reference.state_dict(), strict=False)
     assert not missing
     pixel_values = torch.randn(2, 3, 240, 240)
     with torch.no_grad():
         feature_maps = backbone.eval()(pixel_values).feature_maps
         expected = reference.forward_intermediates(pixel_values, intermediates_only=True)
         for ours, theirs in zip(feature_maps, expected, strict=True):
-            # float32 of both, as in the parity suite.
+            # Both are float32, as in the parity suite.
             torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6 * theirs.abs().max().item())
         for index, theirs in zip((0, 2, 5), features_only(pixel_values), strict=True):
             torch.testing.assert_close(feature_maps[index], theirs, rtol=0, atol=5e-6 * theirs.abs().max().item())
@@ -101,7 +101,7 @@ def test_selection_is_a_part_of_all(config, backbone):
 
 def test_names(config):
     assert config.out_features == ["large_stage2"] and config.stage_names == ALL
-    three = CrossViTConfig(
+    three = small_config(
         image_sizes=[48, 32, 32], patch_sizes=[12, 16, 16], hidden_sizes=[16, 24, 24], depths=[1, 1, 1],
         num_attention_heads=[2, 3, 3], mlp_ratios=[2, 2, 2], num_stages=1, out_indices=[0, -1],
     )  # fmt: skip

@@ -30,6 +30,7 @@ import timm
 import torch
 from clean_process import run_python
 from huggingface_hub import ModelCard
+from parity import timm_model
 from safetensors.torch import load_file, save_file
 from small_models import with_names_of_the_release
 from transformers import pipeline
@@ -40,12 +41,8 @@ from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
 
 def write_weights(variant: str, path, **kwargs) -> timm.models.CrossVit:
-    """Random weights of realistic size: after the initialisation alone every logit is near zero."""
-    torch.manual_seed(0)
-    model = timm.create_model(variant, **kwargs).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2).add_(torch.randn_like(parameter), alpha=0.02)
+    """Random weights of the size that trained ones have: after the initialisation alone every logit is near zero."""
+    model = timm_model(variant, **kwargs)
     save_file(model.state_dict(), path)
     return model
 

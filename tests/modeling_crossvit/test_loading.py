@@ -19,18 +19,19 @@ resampling of position embeddings), another dtype, with `device_map`, in shards,
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
+from clean_process import run_python
 from huggingface_hub.errors import StrictDataclassClassValidationError
+from parity import timm_model
 from safetensors.torch import save_file
+from small_models import small_config
 from timm.layers import resample_abs_pos_embed
 from transformers import AutoModel, AutoModelForImageClassification
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel, convert_checkpoint
 from crossvit.checkpoints import to_timm_state_dict
 
 
@@ -102,18 +103,13 @@ def test_position_embeddings_are_resized_as_by_timm(trained, tmp_path, image_siz
 
 
 def test_from_240_to_408_as_in_the_paper():
-    """The published widths, against timm's model for 408 pixels with timm's resampling of the same tensors."""
-    reference = timm.create_model("crossvit_9_dagger_240").eval()
-    model = CrossViTForImageClassification(CrossViTConfig.from_variant("crossvit_9_dagger_240", num_labels=1000))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.05)
-    reference.load_state_dict(to_timm_state_dict(model))
-    model.eval().resize_position_embeddings([408, 384])
-    larger = timm.models.crossvit._create_crossvit(
-        "crossvit_15_dagger_408", patch_size=[12, 16], embed_dim=[128, 256], depth=[[1, 3, 0]] * 3, num_heads=[4, 4],
-        mlp_ratio=[3, 3, 1], multi_conv=True, img_scale=(1.0, 384 / 408), img_size=408,
-    ).eval()  # fmt: skip
+    """The published sizes and patches in narrow models, against timm's for 408 pixels with timm's resampling of the same tensors."""
+    narrow = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 2, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
+    reference = timm_model("crossvit_15_dagger_240", **narrow)
+    config = small_config(image_sizes=[240, 224], num_labels=1000, use_convolutional_stem=True)
+    model = convert_checkpoint(reference, config=config)
+    model.resize_position_embeddings([408, 384])
+    larger = timm.create_model("crossvit_15_dagger_408", **narrow).eval()
     state_dict = reference.state_dict()
     for branch, grid in enumerate((34, 24)):
         state_dict[f"pos_embed_{branch}"] = resample_abs_pos_embed(
@@ -244,12 +240,12 @@ def test_shards(trained, tmp_path, timm_keys):
         assert torch.equal(model.state_dict()[key], tensor), key
 
 
+@pytest.mark.slow
 def test_memory(tmp_path):
     """CrossViT-B takes no more than its weights, 1.3 times with what surrounds them: no second copy exists at any time."""
     config = CrossViTConfig.from_variant("crossvit_base_240", num_labels=1000)
     CrossViTForImageClassification(config).save_pretrained(tmp_path / "base")
     code = """
-import sys, torch
 from pathlib import Path
 from crossvit import CrossViTForImageClassification
 
@@ -259,13 +255,11 @@ def kilobytes(name):
 CrossViTForImageClassification.from_pretrained("model")  # what is imported and allocated once
 before = kilobytes("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-model = CrossViTForImageClassification.from_pretrained("base", **eval(sys.argv[1]))
+model = CrossViTForImageClassification.from_pretrained("base", **ARGUMENTS)
 sum(parameter.sum() for parameter in model.parameters())  # files are mapped: every page is read here
 print((kilobytes("VmHWM") - before) / (4 * model.num_parameters() / 1024))
 """
     CrossViTForImageClassification(CrossViTConfig(num_stages=1, depths=[1, 1])).save_pretrained(tmp_path / "model")
     for arguments in ("{}", "{'image_sizes': [408, 384]}"):
-        process = subprocess.run(
-            [sys.executable, "-c", code, arguments], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert 0.9 < float(process.stdout) < 1.3
+        process = run_python(code.replace("ARGUMENTS", arguments), tmp_path, fresh=True)
+        assert 0.9 < float(process.stdout) < 1.3, process.stderr
