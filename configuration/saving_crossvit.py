@@ -45,7 +45,7 @@ SAVED_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*.p
 # Imports of another file that travels: from the package in a source file, from the same folder in a copy.
 _OWN_IMPORT = re.compile(r"^from (?:crossvit)?\.(?:\w+\.)*(\w+_crossvit) import", re.MULTILINE)
 
-# transformers writes this into the card of a repository that has none.
+# transformers writes a card with this sentence for a repository that has no card.
 _PLACEHOLDER_CARD = "This model card has been automatically generated."
 
 

@@ -44,7 +44,7 @@ def _timm_key(key: str) -> str:
 
 
 def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a source of `convert_checkpoint` under timm's names, whichever of the known spellings it has."""
+    """The tensors of a source, as `convert_checkpoint` takes it, under timm's names."""
     if isinstance(source, nn.Module):
         source = source.state_dict()
     elif isinstance(source, (str, os.PathLike)):
@@ -55,7 +55,7 @@ def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str
             if path.endswith(".safetensors"):
                 source = load_file(path)
             else:
-                # Training checkpoints carry their arguments as a Namespace, which is plain data.
+                # Training checkpoints hold their arguments in a Namespace. It is plain data, so it may be loaded.
                 with torch.serialization.safe_globals([argparse.Namespace]):
                     source = torch.load(path, map_location="cpu", weights_only=True)
         except SafetensorError as error:
@@ -68,7 +68,7 @@ def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str
                 f"containers and never runs code from the file: {error}"
             ) from error
     if isinstance(source, Mapping):
-        for name in ("model", "state_dict"):  # a whole training checkpoint
+        for name in ("model", "state_dict"):  # where a whole training checkpoint keeps its weights
             if isinstance(source.get(name), Mapping):
                 source = source[name]
                 break
@@ -81,7 +81,7 @@ def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str
 
 
 def _architecture(state_dict: dict[str, torch.Tensor]) -> dict | None:
-    """What tells the variants apart, from the shapes; `None` if this is no CrossViT with two branches."""
+    """The sizes by which the variants differ, read off the shapes of the weights; `None` if this is no CrossViT with two branches."""
     try:
         return {
             "hidden_sizes": [state_dict[f"cls_token_{branch}"].shape[-1] for branch in (0, 1)],
@@ -154,7 +154,7 @@ def to_timm_state_dict(
 
 
 def _check_fit(state_dict: dict[str, torch.Tensor], config: CrossViTConfig):
-    """Compares names and shapes with what the configuration needs, and lists all that differ."""
+    """Raises a ValueError that lists every name and shape in which the checkpoint differs from what the configuration needs."""
     with torch.device("meta"):
         model = CrossViTForImageClassification(config)
     expected = {_timm_key(key): tensor.shape for key, tensor in to_timm_state_dict(model).items()}
@@ -216,7 +216,7 @@ def convert_checkpoint(
         config = CrossViTConfig.from_variant(variant, **overrides)
     _check_fit(state_dict, config)
     model = CrossViTForImageClassification.from_pretrained(None, config=config, state_dict=state_dict)
-    # The loader keeps the tensors that it is given: without a copy, training one model would change the other.
+    # The loader keeps the tensors that it is given. Without a copy, training this model would change the source.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model

@@ -19,10 +19,10 @@ Published CrossViT weights as a transformers model, and back:
     python -m crossvit.convert --all --output models
     python -m crossvit.convert --source models/crossvit_15_240 --to-timm --output timm_models/crossvit_15_240
 
-A source is a model on the Hub (`timm/crossvit_15_dagger_240.in1k`), timm's name of one, or a file: `.safetensors`, or the `.pth` of
-the authors' release, whole training checkpoints included. The folder then holds the weights, the configuration with the names of
-the classes, the image processor, a model card and the code. With timm and scikit-learn installed the result is compared with the
-original on a photo before it is published.
+A source is a model on the Hub (`timm/crossvit_15_dagger_240.in1k`), timm's name of one, or a file: `.safetensors`, or a `.pth` as the
+authors published them, which may be a whole training checkpoint. The output folder then holds the weights, the configuration with the
+names of the classes, the image processor, a model card and the code. Where timm and scikit-learn are installed, the result is compared
+with timm's model on a photo before anything is published.
 """
 
 import argparse
@@ -62,7 +62,7 @@ from crossvit.image_processing import CrossViTImageProcessorPil
 from crossvit.modeling_crossvit import CrossViTForImageClassification
 
 
-# Top-1 accuracy on ImageNet-1k: of the paper, and of timm's copy of the weights (its results-imagenet.csv).
+# Top-1 accuracy on ImageNet-1k in percent: in the paper, and of timm's copy of the weights (its results-imagenet.csv).
 PUBLISHED_ACCURACIES = {
     "crossvit_tiny_240": (73.4, 73.352),
     "crossvit_small_240": (81.0, 81.036),
@@ -79,12 +79,13 @@ PUBLISHED_ACCURACIES = {
 
 WEIGHTS = "model.safetensors"
 
-# Largest difference of a logit to the original's, relative to the largest logit (or 1): a float32 model gives a tenth of it.
+# Largest accepted difference between a logit and timm's, relative to the largest logit (at least 1). Two equal models in float32 differ by
+# less than a tenth of it.
 TOLERANCE = 1e-4
 
 
 def _repository(source: str) -> str:
-    """The Hub id of a source that is no file."""
+    """The Hub id of a source that is not a file."""
     name = source.removeprefix("timm/").removesuffix(".in1k")
     if name in CROSSVIT_VARIANTS:
         return f"timm/{name}.in1k"
@@ -99,14 +100,15 @@ def _repository(source: str) -> str:
 
 def _download(repository: str, folder: str) -> str:
     """
-    The weights of a model on the Hub: from the cache of huggingface_hub if it has them, else into `folder`. There no answer of a
-    server becomes a path, as it does in the cache, and the checksum is compared, which huggingface_hub leaves to its caller.
+    The file with the weights of a model on the Hub: from the cache of huggingface_hub if it is there, otherwise downloaded into `folder`.
+    The download does not go through the cache, because there the server's answers become parts of paths. Its checksum is compared here,
+    because huggingface_hub does not compare it.
     """
     cached = try_to_load_from_cache(repository, WEIGHTS)
     if isinstance(cached, str):
         return cached
     try:
-        # Once: without a network the download itself tries for half a minute before it says so.
+        # Asked once, because without a network the download itself would try for half a minute.
         get_session().head(constants.ENDPOINT, timeout=10)
     except (httpx.HTTPError, OfflineModeIsEnabled) as error:
         raise ValueError(
@@ -134,7 +136,7 @@ def _download(repository: str, folder: str) -> str:
 
 @contextlib.contextmanager
 def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
-    """The file of a source, and the Hub id that it comes from."""
+    """The file of a source, and the Hub id that it was downloaded from, if it was."""
     if os.path.isfile(source):
         yield source, None
     elif source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
@@ -147,8 +149,9 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
 
 @contextlib.contextmanager
 def _replace_folder(output: Path) -> Iterator[Path]:
-    """A folder to write in. It takes the place of `output` when all is written, and vanishes when something fails."""
-    ancestor = next(folder for folder in output.absolute().parents if folder.is_dir())  # on the same disk
+    """A folder to write in. When all is written, it takes the place of `output`; when something fails, it is removed."""
+    # On the disk of `output`, because a folder cannot be renamed to another disk.
+    ancestor = next(folder for folder in output.absolute().parents if folder.is_dir())
     with tempfile.TemporaryDirectory(dir=ancestor, prefix=f".{output.name}-") as temporary:
         folder, previous = Path(temporary) / "new", Path(temporary) / "previous"
         folder.mkdir()
@@ -201,8 +204,8 @@ def largest_difference(
     model: CrossViTForImageClassification, variant: str, state_dict: dict[str, torch.Tensor]
 ) -> float:
     """
-    How far the logits of `model` are from those of timm's model with `state_dict`, relative to the largest of them (at least 1), on
-    a photo that each side reads with its own transform.
+    The largest difference between the logits of `model` and those of timm's model with `state_dict`, relative to the largest logit (at
+    least 1). Both classify a photo, each with its own preprocessing.
     """
     import timm
     from sklearn.datasets import load_sample_image
@@ -217,7 +220,7 @@ def largest_difference(
 
 
 def _compare(model: CrossViTForImageClassification, variant: str, state_dict: dict[str, torch.Tensor]) -> str:
-    """A line for the user; an error if the numbers differ."""
+    """A line that says how large the difference is, or why nothing was compared; an error if it is too large."""
     if not is_timm_available() or not is_sklearn_available():
         return 'not compared with timm, which takes: pip install "transformers-crossvit[convert]"'
     if model.config.num_channels != 3:
@@ -256,9 +259,9 @@ They are quoted, not measured again here.
 
 
 def convert(source: str, output: Path, variant: str | None = None, push_to_hub: str | None = None) -> str:
-    """Writes the model of one source to `output`, and publishes it if asked; returns how it compares with timm's."""
+    """Writes the model of one source to `output`, and publishes it if asked; returns a line about its difference to timm's model."""
     if variant is not None:
-        CrossViTConfig.from_variant(variant)  # an unknown name shows before the download
+        CrossViTConfig.from_variant(variant)  # refuses an unknown name before anything is downloaded
     with _local_file(source) as (file, repository):
         state_dict = read_checkpoint(file)
     variant = variant or find_variant(state_dict)
@@ -270,7 +273,7 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
     with _replace_folder(output) as folder:
         model.save_pretrained(folder)
         _image_processor(variant).save_pretrained(folder)
-        # From the folder, so that what users will load is what is compared.
+        # The model is read from the folder, so that what is compared is what users will load.
         comparison = _compare(CrossViTForImageClassification.from_pretrained(folder), variant, state_dict)
         published: dict[str, Any] = {}
         if repository == f"timm/{variant}.in1k":
@@ -288,7 +291,7 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
 
 
 def convert_to_timm(source: str, output: Path) -> str:
-    """Writes a saved CrossViT as `model.safetensors` under timm's names; returns how it compares with timm's model."""
+    """Writes a saved CrossViT as `model.safetensors` under timm's names; returns the Python that loads it, and the difference."""
     model = CrossViTForImageClassification.from_pretrained(source)
     state_dict = to_timm_state_dict(model)
     variant = find_variant(state_dict)
@@ -309,7 +312,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--source", help="Hub id, timm's name of a model, or a file; with --to-timm a saved CrossViT")
     source.add_argument("--all", action="store_true", help="all 11 published models, each in a folder of --output")
     parser.add_argument("--output", required=True, type=Path, help="folder to write, made if it does not exist")
-    parser.add_argument("--variant", help="name of the architecture; by default it is found from the shapes")
+    parser.add_argument(
+        "--variant", help="name of the architecture; by default it is found by the shapes of the weights"
+    )
     parser.add_argument("--to-timm", action="store_true", help="the other direction: weights under timm's names")
     parser.add_argument(
         "--push-to-hub", metavar="REPO", help="publish as REPO (user/name); with --all as REPO/variant"

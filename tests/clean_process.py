@@ -79,14 +79,15 @@ def run_python(
     Args:
         code: Python, with the working directory as the first place for imports.
         folder: Working directory, and the user's home unless `environment` has another one.
-        environment: Variables, all that there are besides `PATH` and `HF_HUB_OFFLINE=1`; a value of None removes one of these.
+        environment: The environment variables, beside those that tests/conftest.py sets; a value of None removes one of these.
         without: Packages that cannot be imported, as if they were not installed.
         fresh: Whether the process imports everything itself.
 
     Returns:
         Exit status, standard output and standard error.
     """
-    defaults = {"PATH": os.environ["PATH"], "HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    defaults = {name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE", "OMP_NUM_THREADS") if name in os.environ}
+    defaults["HOME"] = str(folder)
     variables = {name: value for name, value in {**defaults, **(environment or {})}.items() if value is not None}
     code = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in without) + code
     # A package that the fork server has imported cannot be taken back.

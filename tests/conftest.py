@@ -20,8 +20,10 @@ import sys
 from pathlib import Path
 
 
-# Nothing here may ask the Hub, and a run without a network must not wait for it. It is read by the imports.
+# Both are read while the modules below are imported. Nothing here may ask the Hub, and a run without a network must not wait for it. One
+# thread, because for small models two threads mostly wait for each other, and the tests can run in two processes instead.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import matplotlib.cbook
 import numpy as np
