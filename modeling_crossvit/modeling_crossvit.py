@@ -156,7 +156,7 @@ class CrossViTConvolutionalPatchEmbeddings(nn.Module):
         return self.conv3(hidden_states).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
 
 
-def _are_known_to_be_equal(sizes: tuple[int, int], others: tuple[int, int]) -> bool:
+def _are_known_to_be_equal(sizes: tuple[int, ...], others: tuple[int, ...]) -> bool:
     """
     Whether two sizes are equal, so that a resize can be left out. A symbolic size (of a program that is exported for any size) is never
     compared, because the comparison would bind the program to the size of the example input. It is resized even if that changes nothing.
@@ -178,10 +178,10 @@ class CrossViTEmbeddings(nn.Module):
         hidden_size = config.hidden_sizes[branch]
 
         # CODEPATH: the dagger models (crossvit_*_dagger_*) have the convolutional stem, all others the linear one.
-        if config.use_convolutional_stem:
-            self.patch_embeddings = CrossViTConvolutionalPatchEmbeddings(config, branch)
-        else:
-            self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
+        patch_embeddings = (
+            CrossViTConvolutionalPatchEmbeddings if config.use_convolutional_stem else CrossViTPatchEmbeddings
+        )
+        self.patch_embeddings = patch_embeddings(config, branch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -204,10 +204,11 @@ class CrossViTEmbeddings(nn.Module):
         size to that of the input, rounded to the nearest number of patches (half a patch is rounded up).
         """
         # Integers only, because an exported program can have a symbolic height and width.
-        return tuple(
+        rows, columns = (
             (2 * size * branch_size + input_size * self.patch_size) // (2 * input_size * self.patch_size)
             for size, branch_size, input_size in zip((height, width), self.image_size, self.input_size)
         )
+        return rows, columns
 
     def interpolate_pos_encoding(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings for a grid of `rows` x `columns` patches, (1, 1 + rows x columns, C), by bicubic interpolation."""
