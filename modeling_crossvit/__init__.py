@@ -26,7 +26,7 @@ from .image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
 from .modeling_crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTModel, CrossViTPreTrainedModel
 
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # `exist_ok`: a later transformers may have a model type of this name; whoever imports this package wants this one.
 AutoConfig.register(CrossViTConfig.model_type, CrossViTConfig, exist_ok=True)
