@@ -40,13 +40,17 @@ def processor_name() -> str:
     return name[1].strip() if name else platform.processor() or platform.machine()
 
 
-def measured_by(script: str, *packages: str) -> str:
-    """One sentence: the script (its path in the repository), the versions of the packages and of Python, and the processor."""
+def measured_by(script: str, *packages: str, threads: int | None = None) -> str:
+    """
+    One sentence: the script (its path in the repository), the versions of the packages and of Python, the processor, and the threads of
+    PyTorch. A script that measures in other processes gives their number of threads.
+    """
+    threads = threads or torch.get_num_threads()
     # The local part of a version, as in "2.15.0+cu132", names the device of the build. All measurements run on the CPU.
     versions = ", ".join(f"{package} {version(package).split('+')[0]}" for package in packages)
     return (
         f"Measured by `python {script}` with {versions} and Python {platform.python_version()} "
-        f"on this processor: {processor_name()}, {torch.get_num_threads()} threads."
+        f"on this processor: {processor_name()}, {threads} thread{'s' if threads > 1 else ''}."
     )
 
 
