@@ -7,7 +7,10 @@ from setuptools import setup
 
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "modeling_crossvit" / "__init__.py").read_text())[1]
+# The file is read and not imported, because a build has neither torch nor transformers.
+PACKAGE = (ROOT / "modeling_crossvit" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', PACKAGE, re.M)[1]
+REPOSITORY = "https://github.com/transformers-crossvit/transformers-crossvit"
 
 vision = ["torchvision"]
 training = [
@@ -48,6 +51,24 @@ setup(
     description="CrossViT for Hugging Face Transformers",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The transformers-crossvit authors",
+    project_urls={
+        "Homepage": REPOSITORY,
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Source": REPOSITORY,
+        "Issues": f"{REPOSITORY}/issues",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+    },
+    keywords=[
+        "crossvit",
+        "vision transformer",
+        "image classification",
+        "transformers",
+        "hugging face",
+        "pytorch",
+        "computer vision",
+        "deep learning",
+    ],
     license_expression="Apache-2.0",
     # The folders have the names that explain them in the checkout; installed under these names two of them would collide with
     # modules of the user's own.
@@ -65,9 +86,15 @@ setup(
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
     extras_require={"vision": vision, "convert": convert, "training": training, "export": export, "dev": dev},
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
 )

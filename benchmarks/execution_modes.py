@@ -12,24 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-What every way of running the model changes in its numbers: attention implementations, gradient checkpointing, compilation,
-export, half precision, quantisation, adapters, several processes. Writes docs/execution_modes.md.
+Measures what each way of running the model changes in its numbers: attention implementations, gradient checkpointing, compilation,
+export, half precision, quantisation, adapters and several processes. Writes the tables of docs/execution_modes.md.
 
-    make quickstart                           the trained model whose labels are compared
+    make quickstart                           trains the model whose labels are compared
     python benchmarks/execution_modes.py      about 6 minutes on two CPU cores
 
-Expected: differences of float32 rounding, and the labels of the trained model in every precision. The tests in
-tests/modeling_crossvit/test_execution_modes.py assert the limits below on the same measurements, with a smaller model.
+Expected: float32 modes differ by rounding only, and each precision gives the labels of the trained model. The limits stand below, and
+tests/modeling_crossvit/test_execution_modes.py applies them to the same measurements of a smaller model.
 """
 
 import argparse
 import copy
 import itertools
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import parallel
@@ -37,6 +35,7 @@ import timm
 import torch
 import torch._inductor.config
 import transformers
+from pages import fill, measured_by
 from parity import randomize_, relative_difference
 from peft import LoraConfig, get_peft_model
 from PIL import Image
@@ -58,12 +57,16 @@ ROOT = Path(__file__).parent.parent
 Model = CrossViTForImageClassification
 
 BATCH = torch.export.Dim("batch", min=1, max=64)
-# By default OpenVINO takes bfloat16 where the processor has it.
+# OpenVINO computes in bfloat16 by default if the processor can.
 OPENVINO_FLOAT32 = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
 
 
 def photos(image_size: int, count: int = 3) -> torch.Tensor:
-    """Photos that ship with scikit-learn, (count, 3, image_size, image_size)."""
+    """
+    `pixel_values` of shape (count, 3, image_size, image_size): scikit-learn's two sample photos, and turned copies of the first.
+
+    china.jpg is by danielbuechele and flower.jpg by vultilion, both on Flickr, CC BY 2.0.
+    """
     china, flower = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
     images = [china, flower, *(china.rotate(10 * turn) for turn in range(1, count))][:count]
     return CrossViTImageProcessor.from_image_size(image_size)(images, return_tensors="pt").pixel_values
@@ -74,10 +77,13 @@ def logits(model: Model, pixel_values: torch.Tensor) -> torch.Tensor:
     return model(pixel_values).logits
 
 
-def gradients(
+def loss_gradients(
     model: Model, pixel_values: torch.Tensor, call: Callable[..., torch.Tensor] | None = None
 ) -> list[torch.Tensor]:
-    """Of the loss with respect to every parameter, in train mode and with the same random numbers each time."""
+    """
+    The gradient of the loss for each parameter, in train mode. Each call draws the same random numbers. `call` takes the place of the
+    model's own forward pass.
+    """
     torch.manual_seed(0)
     model.train().zero_grad()
     labels = torch.arange(len(pixel_values)) % model.num_labels
@@ -85,50 +91,55 @@ def gradients(
     return [parameter.grad.clone() for parameter in model.eval().parameters()]
 
 
-def largest_difference(ours: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
-    """Over all tensors, relative to the largest value of all: some gradients are zero but for rounding."""
+def largest_relative_difference(ours: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
+    """
+    The largest difference over all tensors, divided by the largest value of all tensors. A tensor's own largest value would not do,
+    because some gradients are zero up to rounding.
+    """
     scale = max(tensor.abs().max() for tensor in reference)
     return max(((a - b).abs().max() / scale).item() for a, b in zip(ours, reference, strict=True))
 
 
-def attention(model: Model, pixel_values: torch.Tensor, implementation: str) -> float:
+def attention_difference(model: Model, pixel_values: torch.Tensor, implementation: str) -> float:
+    """The relative difference of the logits between this implementation and eager attention."""
     model.set_attn_implementation("eager")
     expected = logits(model, pixel_values)
     model.set_attn_implementation(implementation)
     return relative_difference(logits(model, pixel_values), expected)
 
 
-def checkpointing(model: Model, pixel_values: torch.Tensor, use_reentrant: bool) -> float:
-    expected = gradients(model, pixel_values)
+def checkpointing_difference(model: Model, pixel_values: torch.Tensor, use_reentrant: bool) -> float:
+    """The relative difference of the gradients with and without checkpointing."""
+    expected = loss_gradients(model, pixel_values)
     model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
-    found = gradients(model, pixel_values)
+    found = loss_gradients(model, pixel_values)
     model.activation_checkpointing_disable()
-    return largest_difference(found, expected)
+    return largest_relative_difference(found, expected)
 
 
-def compiled(model: Model, pixel_values: torch.Tensor, training: bool) -> float:
+def compilation_difference(model: Model, pixel_values: torch.Tensor, training: bool) -> float:
+    """The relative difference of the gradients (`training`) or logits between a compiled model and an eager one."""
     torch.compiler.reset()
-    model.config.problem_type = (
-        "single_label_classification"  # inferred from the first labels otherwise: one more graph
-    )
+    # Without this the first call infers it from the labels, and the second call compiles another graph.
+    model.config.problem_type = "single_label_classification"
     call = torch.compile(model, fullgraph=True, dynamic=True)
     differences = []
-    # One graph for every batch size but 1, for which PyTorch always makes its own.
+    # One graph serves every batch size except 1, for which PyTorch always compiles another one.
     no_recompiles = torch._dynamo.config.patch(error_on_recompile=True)
     same_random_numbers = torch._inductor.config.patch(fallback_random=True)
     with no_recompiles, same_random_numbers:
         for count in (2, 3, 5):
             batch = pixel_values.repeat(2, 1, 1, 1)[:count]
             if training:
-                found, expected = gradients(model, batch, call), gradients(model, batch)
-                differences.append(largest_difference(found, expected))
+                found, expected = loss_gradients(model, batch, call), loss_gradients(model, batch)
+                differences.append(largest_relative_difference(found, expected))
             else:
                 differences.append(relative_difference(logits(call, batch), logits(model, batch)))
     return max(differences)
 
 
-def torch_export(model: Model, pixel_values: torch.Tensor) -> float:
-    """One program for every batch size, height and width."""
+def torch_export_difference(model: Model, pixel_values: torch.Tensor) -> float:
+    """The relative difference of the logits between the model and one exported program for all batch sizes, heights and widths."""
     shapes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     arguments = {"pixel_values": pixel_values[:2], "interpolate_pos_encoding": True}
     dynamic_shapes = {"pixel_values": shapes, "interpolate_pos_encoding": None}
@@ -142,31 +153,33 @@ def torch_export(model: Model, pixel_values: torch.Tensor) -> float:
     return max(differences)
 
 
-def exported(model: Model, pixel_values: torch.Tensor, exporter, export_config, quantizer=None, **runtime):
-    """The exported program for batches of any size, of two images in the example."""
+def exported_program(model: Model, pixel_values: torch.Tensor, exporter, export_config, quantizer=None, **runtime):
+    """The program that an exporter makes for batches of any size. The example that it traces has two images."""
     shapes = {"dynamic": True, "dynamic_shapes": {"pixel_values": {0: BATCH}}}
-    # Some exporters change the model that they are given.
+    # The exporters get a copy, because some of them change the model.
     program = exporter().export(
         copy.deepcopy(model), {"pixel_values": pixel_values[:2]}, config=export_config(**shapes, quantizer=quantizer)
     )
     return program.to(**runtime)
 
 
-def export(model: Model, pixel_values: torch.Tensor, *arguments, **runtime) -> float:
-    program = exported(model, pixel_values, *arguments, **runtime)
+def exporter_difference(model: Model, pixel_values: torch.Tensor, *arguments, **runtime) -> float:
+    """The relative difference of the logits between the model and its exported program, for batches of 1 to 3 images."""
+    program = exported_program(model, pixel_values, *arguments, **runtime)
     batches = [pixel_values[:count] for count in (1, 2, 3)]
     return max(relative_difference(program(pixel_values=batch).logits, logits(model, batch)) for batch in batches)
 
 
-def merged_adapter(model: Model, pixel_values: torch.Tensor) -> float:
+def merged_adapter_difference(model: Model, pixel_values: torch.Tensor) -> float:
+    """The relative difference of the logits between LoRA adapters beside the weights and merged ones."""
     adapters = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     adapted = get_peft_model(copy.deepcopy(model), adapters).eval()
     expected = logits(adapted, pixel_values)
     return relative_difference(logits(adapted.merge_and_unload(), pixel_values), expected)
 
 
-def backbone(model: Model, pixel_values: torch.Tensor) -> float:
-    """Every feature map against timm's, for the variant that the configuration is of."""
+def backbone_difference(model: Model, pixel_values: torch.Tensor) -> float:
+    """The relative difference of all feature maps to timm's. The model must be a crossvit_9_dagger_240."""
     config = copy.deepcopy(model.config)
     config.out_features = config.stage_names
     ours = CrossViTBackbone(config).eval()
@@ -180,35 +193,41 @@ def backbone(model: Model, pixel_values: torch.Tensor) -> float:
 
 @dataclass
 class Mode:
+    """What a mode compares, the function that returns the relative difference, and the largest allowed one."""
+
     compared: str
     measure: Callable[[Model, torch.Tensor], float]
-    # Relative to the largest value. float32 has 6e-8, and the fused kernels of each runtime sum in an order of their own; over
-    # a dozen layers that grows to some 1e-6.
+    # float32 rounds by up to 6e-8, and the fused kernels of each runtime add in an order of their own. Over a dozen layers the
+    # difference grows to about 1e-6.
     limit: float = 1e-5
 
 
 MODES = {
     **{
-        f"attention: {name}": Mode("logits, to eager", lambda *inputs, name=name: attention(*inputs, name))
+        f"attention: {name}": Mode("logits, to eager", lambda *inputs, name=name: attention_difference(*inputs, name))
         for name in ("sdpa", "flex_attention")
     },
     **{
         f"gradient checkpointing, {'' if reentrant else 'not '}re-entrant": Mode(
-            "gradients, to none", lambda *inputs, reentrant=reentrant: checkpointing(*inputs, reentrant), 0.0
+            "gradients, to none",
+            lambda *inputs, reentrant=reentrant: checkpointing_difference(*inputs, reentrant),
+            0.0,
         )
         for reentrant in (False, True)
     },
     "torch.compile, inference": Mode(
-        "logits for batches of 2, 3 and 5, one graph, to eager", lambda *inputs: compiled(*inputs, training=False)
+        "logits for batches of 2, 3 and 5, one graph, to eager",
+        lambda *inputs: compilation_difference(*inputs, training=False),
     ),
     "torch.compile, training": Mode(
-        "gradients for batches of 2, 3 and 5, one graph, to eager", lambda *inputs: compiled(*inputs, training=True)
+        "gradients for batches of 2, 3 and 5, one graph, to eager",
+        lambda *inputs: compilation_difference(*inputs, training=True),
     ),
-    "torch.export": Mode("logits for batches of 1 to 3 and three sizes, to eager", torch_export),
+    "torch.export": Mode("logits for batches of 1 to 3 and three sizes, to eager", torch_export_difference),
     **{
         f"exporter: {name}": Mode(
             "logits for batches of 1 to 3, to eager",
-            lambda *inputs, arguments=arguments, runtime=runtime: export(*inputs, *arguments, **runtime),
+            lambda *inputs, arguments=arguments, runtime=runtime: exporter_difference(*inputs, *arguments, **runtime),
         )
         for name, arguments, runtime in (
             ("Dynamo", (DynamoExporter, DynamoConfig), {}),
@@ -217,41 +236,48 @@ MODES = {
             ("ExecuTorch (xnnpack)", (ExecutorchExporter, ExecutorchConfig), {}),
         )
     },
-    "LoRA, merged": Mode("logits, to adapters beside the weights", merged_adapter),
+    "LoRA, merged": Mode("logits, to adapters beside the weights", merged_adapter_difference),
 }
 
 
+# The rows with two processes, under the names that benchmarks/parallel.py has for them.
+TWO_PROCESSES = {"tp": "tensor parallelism, 2 processes", "fsdp": "FSDP2, 2 processes"}
+
+
 def from_pretrained(folder: Path, **kwargs) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from pixel values to logits: the saved model, loaded with these arguments."""
     model = Model.from_pretrained(folder, **kwargs).eval()
     return lambda pixel_values: logits(model, pixel_values)
 
 
-def quantized_export(folder: Path, calibration: list[dict], exporter, config, quantizer):
-    """int8 weights and activations, whose ranges come from `calibration`."""
+def calibrated_int8_logits(folder: Path, calibration: list[dict], exporter, config, quantizer):
+    """A function from pixel values to logits: int8 weights and activations, with ranges from the samples of `calibration`."""
     sample = torch.cat([sample["pixel_values"] for sample in calibration[:2]])
     quantizer = quantizer(calibration_dataset=calibration)
-    program = exported(Model.from_pretrained(folder).eval(), sample, exporter, config, quantizer)
+    program = exported_program(Model.from_pretrained(folder).eval(), sample, exporter, config, quantizer)
     return lambda pixel_values: torch.cat(
         [program(pixel_values=batch).logits for batch in pixel_values.split(BATCH.max)]
     )
 
 
-def torchao_int8(folder: Path):
-    return from_pretrained(folder, quantization_config=TorchAoConfig(Int8DynamicActivationInt8WeightConfig()))
-
-
-# Name: the model in that precision, from a folder and calibration samples, and the smallest allowed part of equal top-1 labels.
+# Name: a function of the model's folder and the calibration samples, which returns a function from pixel values to logits; and the
+# smallest allowed part of equal top-1 labels.
 PRECISIONS = {
     "bfloat16": (lambda folder, _: from_pretrained(folder, dtype=torch.bfloat16), 0.995),
     "float16": (lambda folder, _: from_pretrained(folder, dtype=torch.float16), 0.995),
-    "int8, torchao (dynamic)": (lambda folder, _: torchao_int8(folder), 0.99),
+    "int8, torchao (dynamic)": (
+        lambda folder, _: from_pretrained(
+            folder, quantization_config=TorchAoConfig(Int8DynamicActivationInt8WeightConfig())
+        ),
+        0.99,
+    ),
     "int8, bitsandbytes": (
         lambda folder, _: from_pretrained(folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True)),
         0.99,
     ),
     **{
         f"int8, {name} (calibrated)": (
-            lambda folder, calibration, arguments=arguments: quantized_export(folder, calibration, *arguments),
+            lambda folder, calibration, arguments=arguments: calibrated_int8_logits(folder, calibration, *arguments),
             0.99,
         )
         for name, arguments in {
@@ -263,17 +289,17 @@ PRECISIONS = {
 }
 
 
-def images_of(quickstart: Path, split: str) -> torch.Tensor:
-    """All images of a split of the quickstart's data set, processed."""
+def quickstart_images(quickstart: Path, split: str) -> torch.Tensor:
+    """`pixel_values` of all images in a split of the quickstart's data set."""
     processor = CrossViTImageProcessor.from_pretrained(quickstart / "model")
     paths = sorted((quickstart / "digits" / split).rglob("*.png"))
     return processor([Image.open(path).convert("RGB") for path in paths], return_tensors="pt").pixel_values
 
 
 def measure_precision(quickstart: Path, name: str) -> tuple[int, int, float]:
-    """How many of how many test images keep their top-1 label, and the largest difference of the logits, relative."""
-    test, train = images_of(quickstart, "test"), images_of(quickstart, "train")
-    calibration = [{"pixel_values": image} for image in train[:: len(train) // 128].split(1)]
+    """The number of test images that keep their top-1 label, the number of test images, and the relative difference of the logits."""
+    test, train = quickstart_images(quickstart, "test"), quickstart_images(quickstart, "train")
+    calibration = [{"pixel_values": image} for image in train[::10].split(1)]
     make, _ = PRECISIONS[name]
     found = make(quickstart / "model", calibration)(test).float()
     expected = from_pretrained(quickstart / "model", dtype=torch.float32)(test)
@@ -281,8 +307,8 @@ def measure_precision(quickstart: Path, name: str) -> tuple[int, int, float]:
     return int(equal.sum()), len(equal), relative_difference(found, expected)
 
 
-def peak_of_a_training_step(model: Model) -> int:
-    """Bytes allocated at the worst moment of forward and backward pass, gradients included, from PyTorch's own records."""
+def peak_bytes_of_a_training_step(model: Model) -> int:
+    """The most bytes that are allocated at one moment of a forward and backward pass, gradients included, by PyTorch's records."""
     model.zero_grad(set_to_none=True)
     batch = {"pixel_values": torch.randn(8, 3, 240, 240), "labels": torch.zeros(8, dtype=torch.long)}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -293,13 +319,15 @@ def peak_of_a_training_step(model: Model) -> int:
 
 
 def peaks_with_and_without_checkpointing() -> tuple[int, int]:
+    """The peak bytes of a training step with gradient checkpointing, and without it."""
     model = Model(CrossViTConfig.from_variant("crossvit_base_240", num_labels=10)).train()
-    whole = peak_of_a_training_step(model)
+    whole = peak_bytes_of_a_training_step(model)
     model.activation_checkpointing_enable()
-    return peak_of_a_training_step(model), whole
+    return peak_bytes_of_a_training_step(model), whole
 
 
-def _figure(difference: float) -> str:
+def _number(difference: float) -> str:
+    """The text of a difference in the tables."""
     return f"{difference:.1e}" if difference else "equal"
 
 
@@ -315,82 +343,33 @@ def main():
     model = Model(CrossViTConfig.from_variant("crossvit_9_dagger_240", num_labels=1000)).eval()
     randomize_(model)
     pixel_values = photos(model.config.image_size)
-    modes = {**MODES, "backbone": Mode("all feature maps, to timm's", backbone)}
-    rows = []
+    modes = {**MODES, "backbone": Mode("all feature maps, to timm's", backbone_difference)}
+    modes_table = ["| mode | compared | largest difference | limit |", "|---|---|---|---|"]
     for name, mode in tqdm(modes.items(), desc="modes"):
         model.set_attn_implementation("sdpa")
         difference = mode.measure(model, pixel_values)
-        rows.append(f"| {name} | {mode.compared} | {_figure(difference)} | {_figure(mode.limit)} |")
-    for mode in tqdm(parallel.MODES, desc="two processes"):
+        modes_table.append(f"| {name} | {mode.compared} | {_number(difference)} | {_number(mode.limit)} |")
+    for mode, name in tqdm(TWO_PROCESSES.items(), desc="two processes"):
         difference, _ = parallel.measure(mode)
-        name = {"tp": "tensor parallelism", "fsdp": "FSDP2"}[mode]
-        rows.append(
-            f"| {name}, 2 processes | losses and weights of 2 steps in float64, to 1 process | {difference:.1e} | 1e-10 |"
-        )
-    precisions = []
+        compared = "losses and weights of 2 steps in float64, to 1 process"
+        modes_table.append(f"| {name} | {compared} | {_number(difference)} | {_number(parallel.LIMIT)} |")
+    precisions_table = [
+        "| precision | equal labels | at least | difference of the logits |",
+        "|---|---|---|---|",
+    ]
     for name, (_, part) in tqdm(PRECISIONS.items(), desc="precisions"):
         equal, count, difference = measure_precision(quickstart, name)
-        precisions.append(f"| {name} | {equal} of {count} | {part:.1%} | {difference:.1e} |")
+        precisions_table.append(f"| {name} | {equal} of {count} | {part:.1%} | {difference:.1e} |")
     checkpointed, whole = peaks_with_and_without_checkpointing()
 
-    packages = "transformers torch onnxruntime openvino nncf executorch torchao bitsandbytes peft timm".split()
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    text = f"""# Execution modes
-
-What every way of running the model changes in its numbers, relative to the largest value. Written by
-`python benchmarks/execution_modes.py` (the rows with two processes by its `benchmarks/parallel.py`);
-`tests/modeling_crossvit/test_execution_modes.py` asserts the limits on a smaller model.
-
-{versions}, Python {platform.python_version()}, {platform.machine()} CPU with {torch.get_num_threads()} threads.
-
-## In short
-
-One ONNX file for every batch size, from the model that `make quickstart` trains. The other exporters, and the quantizers that their
-configurations take, are called in the same way; benchmarks/execution_modes.py has all of them.
-
-```python
-import torch
-from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
-
-from crossvit import CrossViTForImageClassification
-
-model = CrossViTForImageClassification.from_pretrained("outputs/quickstart/model").eval()
-example = {{"pixel_values": torch.zeros(2, 3, 72, 72)}}
-any_batch = {{"pixel_values": {{0: torch.export.Dim("batch", max=64)}}}}
-exported = OnnxExporter().export(model, example, config=OnnxConfig(dynamic=True, dynamic_shapes=any_batch))
-exported.save_pretrained("outputs/onnx")
-print(tuple(exported(pixel_values=torch.zeros(5, 3, 72, 72)).logits.shape))
-```
-
-```text
-(5, 10)
-```
-
-## The same numbers
-
-crossvit_9_dagger_240 with random weights of the size that trained ones have, on photos, in float32.
-
-| mode | compared | largest difference | limit |
-|---|---|---|---|
-{chr(10).join(rows)}
-
-Every exporter is transformers' own, with a free batch size. Flash attention needs a GPU and was not measured.
-
-Gradient checkpointing of crossvit_base_240 with a batch of 8: the peak of a training step, gradients included, falls from
-{whole / 2**20:.0f} MiB to {checkpointed / 2**20:.0f} MiB.
-
-## The same labels
-
-The model that `make quickstart` trains, on its test images: top-1 labels equal to those in float32. Calibration is on 128 of its
-training images.
-
-| precision | equal labels | at least | difference of the logits |
-|---|---|---|---|
-{chr(10).join(precisions)}
-"""
-    path = ROOT / "docs" / "execution_modes.md"
-    path.write_text(text)
-    print(f"wrote {path}")
+    packages = "timm torch transformers onnxruntime openvino nncf executorch torchao bitsandbytes peft".split()
+    places = {
+        "machine": measured_by("benchmarks/execution_modes.py", *packages),
+        "modes": "\n".join(modes_table),
+        "memory": f"The peak falls from {whole / 2**20:.0f} MiB to {checkpointed / 2**20:.0f} MiB.",
+        "precisions": "\n".join(precisions_table),
+    }
+    print(f"wrote {fill('execution_modes.md', places)}")
 
 
 if __name__ == "__main__":

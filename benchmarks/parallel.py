@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Tensor parallelism and FSDP2 through the plans of the configuration: two training steps with two processes on the CPU, against the
-same two steps with one.
+Compares two training steps by two processes on the CPU with the same two steps by one process: tensor parallelism and FSDP2, by the
+plans of the configuration.
 
     python benchmarks/parallel.py          about 30 seconds on two CPU cores: differences of at most 1e-10, in float64
 """
@@ -32,14 +32,18 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification
 
 
 PROCESSES = 2
+# float64 rounds by up to 1e-16, and the processes add in another order.
+LIMIT = 1e-10
 MODES = {
     "tp": DistributedConfig(tp_size=PROCESSES, tp_plan="auto"),
     "fsdp": DistributedConfig(fsdp_size=PROCESSES),
 }
 
 
-def train(model: CrossViTForImageClassification, batch: dict[str, torch.Tensor], average: bool = False) -> list[float]:
-    """The losses of two steps, averaged over the processes if each has its own part of the batch."""
+def losses_of_two_steps(
+    model: CrossViTForImageClassification, batch: dict[str, torch.Tensor], average: bool = False
+) -> list[float]:
+    """Trains for two steps and returns their losses: with `average`, the mean over processes that have parts of the batch each."""
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
     losses = []
     for _ in range(2):
@@ -55,14 +59,14 @@ def train(model: CrossViTForImageClassification, batch: dict[str, torch.Tensor],
 
 
 def run_process(mode: str, folder: Path):
-    """One process of the group; the first of them saves losses, whole weights, and the shapes of its parts of them."""
+    """Runs one process of the group. The first process saves the losses, the whole weights, and the shapes of its parts of them."""
     model = CrossViTForImageClassification.from_pretrained(folder / "model", distributed_config=MODES[mode])
     batch = torch.load(folder / "batch.pt")
     if mode == "fsdp":
         batch = {name: values.chunk(PROCESSES)[dist.get_rank()] for name, values in batch.items()}
     weights = model.state_dict()
     parts = {name: tuple(weight.to_local().shape) for name, weight in weights.items() if isinstance(weight, DTensor)}
-    losses = train(model, batch, average=mode == "fsdp")
+    losses = losses_of_two_steps(model, batch, average=mode == "fsdp")
     weights = {
         name: weight.full_tensor() if isinstance(weight, DTensor) else weight
         for name, weight in model.state_dict().items()
@@ -74,15 +78,15 @@ def run_process(mode: str, folder: Path):
 
 def measure(mode: str) -> tuple[float, dict[str, tuple[int, ...]]]:
     """
-    Largest difference of a loss or of a trained weight (both are of the order of 1), and the shapes of the first process's parts
-    of the weights.
+    The largest difference of a loss or of a trained weight between two processes and one, and the shapes of the weights' parts in the
+    first process. Losses and weights are of the order of 1, so the difference is not divided by anything.
     """
     torch.manual_seed(0)
     config = CrossViTConfig(
         image_sizes=[48, 32], hidden_sizes=[16, 24], num_stages=2, depths=[1, 2], num_attention_heads=[2, 4],
         mlp_ratios=[2.0, 3.0], num_fusion_layers=2, num_labels=5, initializer_range=0.3,
     )  # fmt: skip
-    # In float64, where rounding is no excuse: the second step enlarges what that of the first has left.
+    # float64, because the second step enlarges the rounding of the first: in float32 a real difference could pass for rounding.
     model = CrossViTForImageClassification(config).double()
     batch = {"pixel_values": torch.randn(4, 3, 48, 48).double(), "labels": torch.tensor([0, 1, 2, 3])}
     with tempfile.TemporaryDirectory() as folder:
@@ -90,11 +94,14 @@ def measure(mode: str) -> tuple[float, dict[str, tuple[int, ...]]]:
         torch.save(batch, Path(folder) / "batch.pt")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
         process = subprocess.run([*torchrun, __file__, mode, folder], capture_output=True, text=True, timeout=300)
-        if process.returncode != 0 or "match nothing" in process.stderr:  # a rule of the plan that names no module
+        if (
+            process.returncode != 0 or "match nothing" in process.stderr
+        ):  # the warning about a rule that names no module
             raise RuntimeError(process.stderr)
         results = torch.load(Path(folder) / "results.pt")
     differences = [
-        abs(parallel - single) for parallel, single in zip(results["losses"], train(model, batch), strict=True)
+        abs(parallel - single)
+        for parallel, single in zip(results["losses"], losses_of_two_steps(model, batch), strict=True)
     ]
     weights = model.state_dict()
     if weights.keys() != results["weights"].keys():

@@ -12,22 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-How far this package is from timm, for every published architecture: writes docs/parity.md.
+Measures how far this package is from timm, for every published architecture, and writes the table of docs/parity.md.
 
     python benchmarks/parity.py          about 3 minutes on two CPU cores
 
-Both models get the same random weights, of the size that trained ones have (at initialisation everything is near zero and
-nothing would be seen). Expected: logits within 1e-6 of the largest one. The tests in tests/modeling_crossvit/test_parity.py
-assert the limits below on the same measurements.
+Both models get the same random weights. The weights are as large as those of trained models, because after an initialisation all
+values are near zero and would hide differences. Expected: logits that differ by less than 1e-6 of the largest logit. The limits
+stand below, and tests/modeling_crossvit/test_parity.py applies them to the same measurements.
 """
 
-import platform
 import warnings
-from pathlib import Path
 
 import timm
 import torch
 import transformers
+from pages import fill, measured_by
 from tqdm import tqdm
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
@@ -35,8 +34,8 @@ from crossvit.checkpoints import to_timm_state_dict
 
 
 # Largest allowed differences, relative to the largest value of the tensor.
-# Forward: float32 has 6e-8; the sums here have up to 3072 terms, in another order where a fused kernel computes them, and 12
-# to 21 layers follow each other.
+# Forward pass: float32 rounds by up to 6e-8. The sums here have up to 3072 terms, a fused kernel adds them in another order, and the
+# roundings of 12 to 21 layers accumulate.
 FORWARD = dict.fromkeys(
     (
         *(
@@ -51,11 +50,11 @@ FORWARD = dict.fromkeys(
 LIMITS = {
     "parameters": 0.0,
     **FORWARD,
-    # The gradient of a query or key weight is a difference of nearly equal sums over all tokens, which costs float32 three
-    # digits; float64, with 9 digits more, shows that both compute the same function.
+    # The gradient of a query or key weight is a difference of nearly equal sums over all tokens, and this difference costs float32
+    # three digits. float64 has 9 more digits, so it shows that both models compute the same function.
     "gradients": 1e-4,
     "gradients float64": 1e-10,
-    # Each of the steps starts from what the rounding of those before it has left.
+    # The rounding differences of each step change the weights from which the next step starts.
     "losses": 1e-4,
 }
 
@@ -63,7 +62,10 @@ TRAINING_STEPS = 20
 
 
 def randomize_(model: torch.nn.Module, seed: int = 0):
-    """Weights as trained models have them: each layer keeps the size of its input, norms and biases are not trivial."""
+    """
+    Fills the model with random weights like those of trained models: each layer keeps the size of its input, and no LayerNorm or bias
+    is the identity.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -78,12 +80,15 @@ def randomize_(model: torch.nn.Module, seed: int = 0):
 
 
 def relative_difference(ours: torch.Tensor, reference: torch.Tensor) -> float:
-    """Largest difference, relative to the largest value of the reference."""
+    """The largest difference, divided by the largest absolute value of the reference."""
     return ((ours - reference).abs().max() / reference.abs().max()).item()
 
 
 def timm_model(variant: str, **kwargs) -> torch.nn.Module:
-    """timm's model with weights as trained ones. Its own initialisation is left out, because it takes most of the time."""
+    """
+    timm's model of this name with random weights; the same call gives the same weights. timm's own initialisation is left out, because
+    it takes longer than all else here.
+    """
     with torch.device("meta"):
         model = timm.create_model(variant, **kwargs).eval()
     model.to_empty(device="cpu")
@@ -91,13 +96,14 @@ def timm_model(variant: str, **kwargs) -> torch.nn.Module:
     return model
 
 
-def images(variant: str, batch_size: int, shrink: int = 1) -> torch.Tensor:
+def random_images(variant: str, batch_size: int, shrink: int = 1) -> torch.Tensor:
+    """Noise in the input size of the variant, or in a `shrink`-th of it."""
     size = timm.get_pretrained_cfg(variant).input_size[-1] // shrink
     return torch.randn(batch_size, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def reference_forward(model: torch.nn.Module, pixel_values: torch.Tensor):
-    """timm's logits, final tokens of both branches and, caught before their dropout, all cross-attentions."""
+def timm_outputs(model: torch.nn.Module, pixel_values: torch.Tensor):
+    """timm's logits, the final tokens of both branches, and all cross-attentions. Hooks catch these before their dropout."""
     cross_attentions = []
     hooks = [
         fusion.attn.attn_drop.register_forward_hook(lambda module, args, output: cross_attentions.append(args[0]))
@@ -115,9 +121,9 @@ def reference_forward(model: torch.nn.Module, pixel_values: torch.Tensor):
 def measure_forward(
     reference: torch.nn.Module, model: CrossViTForImageClassification, variant: str
 ) -> dict[str, float]:
-    """Relative differences of logits and final tokens (eager and SDPA), and of the cross-attentions."""
-    pixel_values = images(variant, batch_size=1)
-    logits, tokens, cross_attentions = reference_forward(reference, pixel_values)
+    """The relative differences of the logits and of the final tokens, with eager attention and SDPA, and of the cross-attentions."""
+    pixel_values = random_images(variant, batch_size=1)
+    logits, tokens, cross_attentions = timm_outputs(reference, pixel_values)
     differences = {}
     for attention in ("eager", "sdpa"):
         model.set_attn_implementation(attention)
@@ -137,9 +143,9 @@ def measure_forward(
 
 
 def measure_gradients(reference: torch.nn.Module, model: CrossViTForImageClassification, variant: str) -> float:
-    """Largest relative difference over the gradients of all parameters, in train mode and in the models' dtype."""
+    """The largest relative difference over the gradients of all parameters, in train mode and in the dtype of the models."""
     dtype = next(reference.parameters()).dtype
-    pixel_values, labels = images(variant, batch_size=1).to(dtype), torch.tensor([3])
+    pixel_values, labels = random_images(variant, batch_size=1).to(dtype), torch.tensor([3])
     reference.train(), model.train()
     torch.nn.functional.cross_entropy(reference(pixel_values), labels).backward()
     model(pixel_values, labels=labels).loss.backward()
@@ -150,7 +156,8 @@ def measure_gradients(reference: torch.nn.Module, model: CrossViTForImageClassif
     reference.eval(), model.eval()
 
     def scale(name: str) -> torch.Tensor:
-        # The softmax does not see what all keys have in common: the gradient of their bias is zero but for rounding.
+        # A bias shifts all keys alike, and the softmax ignores such a shift. The gradient of this bias is zero up to rounding, so it is
+        # compared with the size of the weight's gradient.
         return expected[name.replace("wk.bias", "wk.weight")].abs().max()
 
     return max(((ours[name] - expected[name]).abs().max() / scale(name)).item() for name in expected)
@@ -158,10 +165,10 @@ def measure_gradients(reference: torch.nn.Module, model: CrossViTForImageClassif
 
 def measure_training(variant: str) -> float:
     """
-    Largest difference of the losses of 20 AdamW steps, relative to the largest loss, with stochastic depth drawn from the same
-    seed. At half the image size, the smallest at which timm can be built: the layers are the same.
+    The largest difference of the losses of 20 AdamW steps, divided by the largest loss. Both models draw their stochastic depth from the
+    same seed. The images have half the usual size, which saves time and leaves the layers as they are; timm takes no smaller ones.
     """
-    pixel_values, labels = images(variant, batch_size=1, shrink=2), torch.tensor([3])
+    pixel_values, labels = random_images(variant, batch_size=1, shrink=2), torch.tensor([3])
     reference = timm_model(variant, img_size=pixel_values.shape[-1], drop_path_rate=0.1, num_classes=10)
     image_sizes = [height for height, _ in reference.img_size_scaled]
     config = CrossViTConfig.from_variant(variant, image_sizes=image_sizes, num_labels=10, drop_path_rate=0.1)
@@ -185,14 +192,14 @@ def measure_training(variant: str) -> float:
 
 
 def measure(variant: str) -> dict[str, float]:
-    """Everything about one variant; see `LIMITS` for what each figure may be."""
+    """All differences of one variant, under the names of `LIMITS`."""
     reference = timm_model(variant)
     model = convert_checkpoint(reference)
     differences = {
         "parameters": float(count_parameters(model) != count_parameters(reference)),
         **measure_forward(reference, model, variant),
     }
-    model.set_attn_implementation("eager")  # the same operations as timm's, so that only their order differs
+    model.set_attn_implementation("eager")  # timm computes the same operations, so that only their order differs
     differences["gradients"] = measure_gradients(reference, model, variant)
     model.set_attn_implementation("sdpa")
     differences["gradients float64"] = measure_gradients(reference.double(), model.double(), variant)
@@ -210,16 +217,6 @@ def main():
     rows = {variant: measure(variant) for variant in tqdm(CROSSVIT_VARIANTS, desc="variants")}
     columns = list(LIMITS)
     lines = [
-        "# Parity with timm",
-        "",
-        "Largest difference to timm's model with the same random weights, relative to the largest value. Every figure is the",
-        "largest over all elements of a tensor, and over all tensors of that name. Written by `python benchmarks/parity.py`;",
-        "`tests/modeling_crossvit/test_parity.py` asserts the limits.",
-        "",
-        f"timm {timm.__version__}, transformers {transformers.__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()} CPU with {torch.get_num_threads()} threads, float32 unless "
-        "float64 is named.",
-        "",
         "| variant | parameters | " + " | ".join(columns[1:]) + " |",
         "|---" * (len(columns) + 1) + "|",
         "| limit | equal | " + " | ".join(f"{LIMITS[column]:.0e}" for column in columns[1:]) + " |",
@@ -227,9 +224,8 @@ def main():
     for variant, row in rows.items():
         equal = "equal" if row["parameters"] == 0 else "differ"
         lines.append(f"| {variant} | {equal} | " + " | ".join(f"{row[column]:.1e}" for column in columns[1:]) + " |")
-    path = Path(__file__).parent.parent / "docs" / "parity.md"
-    path.write_text("\n".join(lines) + "\n")
-    print(f"wrote {path}")
+    machine = measured_by("benchmarks/parity.py", "timm", "torch", "transformers")
+    print(f"wrote {fill('parity.md', {'machine': machine, 'differences': chr(10).join(lines)})}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@
 Draws docs/architecture.png, the picture of the README: one photo, two patch sizes, and the fusion of the branches.
 
     python docs/draw_architecture.py          a few seconds
+
+The photo is china.jpg of scikit-learn's sample images, by danielbuechele, CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/):
+https://www.flickr.com/photos/danielbuechele/6061409035/. This script crops and resizes it. A page that shows the picture must say so.
 """
 
 from pathlib import Path
@@ -86,7 +89,7 @@ def draw(path: Path):
         arrow(axis, (8.85, y), (10.35, y), color)
         arrow(axis, (11.45, y), (12.3, 1.3 + (0.22 if name == "small" else -0.22)), color)
 
-    # The patch tokens of each branch are what the CLS token of the other one attends to.
+    # The CLS token of each branch attends to the patch tokens of the other branch.
     small, large = ROW["small"], ROW["large"]
     curve = {"connectionstyle": "arc3,rad=0", "linestyle": (0, (4, 2))}
     arrow(axis, (6.1, small - 0.02), (7.5, large + 0.47), COLORS["small"], **curve)

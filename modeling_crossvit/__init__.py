@@ -38,7 +38,7 @@ from crossvit.modeling_crossvit import (
 )
 
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # Saved models carry source files of all three folders.
 SOURCE_FOLDERS[:] = [Path(folder) for folder in (*configuration.__path__, *image_processing.__path__, *__path__)]
