@@ -177,7 +177,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_variant(cls, variant: str, **overrides) -> "CrossViTConfig":
+    def from_variant(cls, variant: str, **overrides: Any) -> "CrossViTConfig":
         """
         The configuration of a published model (Table 1), with timm's name of it.
 
@@ -195,7 +195,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
             )
         return cls(**{**CROSSVIT_VARIANTS[variant], **overrides})
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As in transformers, with the source code of the model beside it (`trust_remote_code`)."""
         if not os.path.isfile(save_directory):  # transformers refuses a file
             self.auto_map = save_code(save_directory, _AUTO_MAP, registered=getattr(self, "auto_map", None))

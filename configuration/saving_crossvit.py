@@ -21,11 +21,11 @@ It lies in the folder of the configuration because configuration, image processo
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import EvalResult, ModelCard, create_repo, upload_folder
+from huggingface_hub import CommitInfo, EvalResult, ModelCard, create_repo, upload_folder
 from huggingface_hub.errors import EntryNotFoundError
 
 
@@ -54,7 +54,7 @@ def _source_files() -> dict[str, Path]:
     return {path.stem: path for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
 
 
-def _write(path: Path, text: str):
+def _write(path: Path, text: str) -> None:
     """All or nothing: a full disk leaves the previous file as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -207,8 +207,8 @@ class CrossViTSavingMixin(PreTrainedModel):
         is_main_process: bool = True,
         state_dict: dict | None = None,
         push_to_hub: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> CommitInfo | None:
         """
         As in transformers. With `push_to_hub=True`, the other arguments of [`CrossViTPreTrainedModel.push_to_hub`] are accepted too, and
         `repo_id`, by default the name of the folder.
@@ -218,10 +218,19 @@ class CrossViTSavingMixin(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
         if push_to_hub and is_main_process:
             return self._upload(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub_kwargs})
+        return None
 
     def _upload(
-        self, folder: Path, repo_id, license=None, dataset=None, metrics=None, tags=(), private=None, **kwargs
-    ):
+        self,
+        folder: Path,
+        repo_id: str,
+        license: str | None = None,
+        dataset: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Iterable[str] = (),
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo:
         token = kwargs.get("token")
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         try:
@@ -237,7 +246,7 @@ class CrossViTSavingMixin(PreTrainedModel):
         kwargs = {"commit_message": "Upload model", **kwargs}
         return upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=allow_patterns, **kwargs)
 
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs):
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs: Any) -> CommitInfo | None:
         """
         As in transformers, in one commit with a model card that says what the model is and how to use it. A card that the
         repository has already keeps its text.

@@ -22,7 +22,7 @@ if is_torchvision_available():
     from crossvit.image_processing.image_processing_crossvit import CrossViTImageProcessor
 else:
     # Under the public name too, so that code and saved models work alike with and without torchvision.
-    CrossViTImageProcessor = CrossViTImageProcessorPil
+    CrossViTImageProcessor = CrossViTImageProcessorPil  # type: ignore[misc, assignment]
 
 
 __all__ = ["CrossViTImageProcessor", "CrossViTImageProcessorPil"]

@@ -13,6 +13,8 @@
 # limitations under the License.
 """Torchvision image processor class for CrossViT."""
 
+from typing import Any
+
 import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
@@ -27,7 +29,7 @@ from crossvit.image_processing.image_processing_pil_crossvit import CrossViTImag
 class CrossViTImageProcessor(CrossViTImageProcessorMixin, TorchvisionBackend):
     """Torchvision backend: images of one size are processed as a batch, on a GPU where `device="cuda"` is given."""
 
-    def process_image(self, image: ImageInput, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
+    def process_image(self, image: ImageInput, do_convert_rgb: bool | None = None, **kwargs: Any) -> torch.Tensor:
         if do_convert_rgb and isinstance(image, Image.Image):
             image = convert_to_rgb(image)
         tensor = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
@@ -39,7 +41,7 @@ class CrossViTImageProcessor(CrossViTImageProcessorMixin, TorchvisionBackend):
             )
         return tensor
 
-    def center_crop(self, image: torch.Tensor, size: SizeDict, **kwargs) -> torch.Tensor:
+    def center_crop(self, image: torch.Tensor, size: SizeDict, **kwargs: Any) -> torch.Tensor:
         return tvF.center_crop(image, [size.height, size.width])
 
 

@@ -16,6 +16,7 @@
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,12 @@ from transformers.utils import auto_docstring, logging
 
 from crossvit.configuration.saving_crossvit import save_code
 
+
+if TYPE_CHECKING:
+    from transformers.image_processing_utils import BaseImageProcessor as _Backend
+    from typing_extensions import Self
+else:
+    _Backend = object  # The mixin below names it for type checkers; its classes bring a backend each.
 
 logger = logging.get_logger(__name__)
 
@@ -48,13 +55,13 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-class CrossViTImageProcessorMixin:
+class CrossViTImageProcessorMixin(_Backend):
     """
     The evaluation transform of the released models: shorter side to `size`, bicubic; centre crop; 0..1; ImageNet mean and std.
 
-    An image in another mode than RGB is converted as PIL and timm do (`image.convert("RGB")`: an alpha channel is dropped), so
-    that the processor gives what the pipelines give, which convert while loading. The EXIF orientation is applied where a file
-    is read (by a pipeline, or from a path given to the processor), and not to a PIL image, as in transformers' own processors.
+    An image in another mode than RGB is converted as Pillow and timm do it (`image.convert("RGB")` drops an alpha channel). The pipelines
+    convert images in the same way while they load them. The EXIF orientation is applied where a file is read, by a pipeline or from a path
+    given to the processor. As in transformers' own processors, it is not applied to a PIL image.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -72,7 +79,9 @@ class CrossViTImageProcessorMixin:
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         super().__init__(**kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
         """As in transformers, with the source code of both processors beside it (`trust_remote_code`)."""
         files = super().save_pretrained(save_directory)
         self.auto_map = save_code(save_directory, _AUTO_MAP)
@@ -82,7 +91,9 @@ class CrossViTImageProcessorMixin:
         return files
 
     @classmethod
-    def from_image_size(cls, image_size: int | list[int] | tuple[int, int], crop_pct: float = 0.875, **kwargs):
+    def from_image_size(
+        cls, image_size: int | list[int] | tuple[int, int], crop_pct: float = 0.875, **kwargs: Any
+    ) -> "Self":
         """
         The processor for a model of another input size.
 
@@ -106,18 +117,18 @@ class CrossViTImageProcessorMixin:
 class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
     """PIL backend: equal to timm's evaluation transform of the same model, value for value."""
 
-    def convert_to_rgb(self, image: Image.Image | np.ndarray, **kwargs) -> np.ndarray:
+    def convert_to_rgb(self, image: Image.Image | np.ndarray, **kwargs: Any) -> np.ndarray:
         if isinstance(image, Image.Image):
             return np.array(convert_to_rgb(image))
         return super().convert_to_rgb(image, **kwargs)
 
-    def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
+    def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs: Any) -> np.ndarray:
         """With torchvision's and timm's rounding; transformers' own is one pixel off for some sizes."""
-        crop = (size.height, size.width)
+        height, width = crop = cast(tuple[int, int], (size.height, size.width))
         missing = [max(0, cropped - length) for cropped, length in zip(crop, image.shape[-2:])]
         image = np.pad(image, [(0, 0), *((pixels // 2, (pixels + 1) // 2) for pixels in missing)])
         top, left = (int(round((length - cropped) / 2.0)) for cropped, length in zip(crop, image.shape[-2:]))
-        return image[..., top : top + size.height, left : left + size.width]
+        return image[..., top : top + height, left : left + width]
 
 
 __all__ = ["CrossViTImageProcessorPil"]

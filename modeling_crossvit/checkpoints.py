@@ -22,6 +22,7 @@ import os
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -135,7 +136,7 @@ def to_timm_state_dict(
         state_dict: Tensors under the names of `model`'s parameters, such as its gradients. By default its weights.
     """
     # transformers reverses what a model was loaded with; this stands for a model that was loaded from timm's names.
-    loaded_from_timm = SimpleNamespace(config=model.config, _weight_conversions=CHECKPOINT_CONVERSION)
+    loaded_from_timm: Any = SimpleNamespace(config=model.config, _weight_conversions=CHECKPOINT_CONVERSION)
     state_dict = dict(model.state_dict() if state_dict is None else state_dict)
     state_dict = revert_weight_conversion(loaded_from_timm, state_dict)
     state_dict = {key.removeprefix("crossvit."): tensor for key, tensor in state_dict.items()}
@@ -153,7 +154,7 @@ def to_timm_state_dict(
     return state_dict
 
 
-def _check_fit(state_dict: dict[str, torch.Tensor], config: CrossViTConfig):
+def _check_fit(state_dict: dict[str, torch.Tensor], config: CrossViTConfig) -> None:
     """Raises a ValueError that lists every name and shape in which the checkpoint differs from what the configuration needs."""
     with torch.device("meta"):
         model = CrossViTForImageClassification(config)

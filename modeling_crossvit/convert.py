@@ -167,7 +167,7 @@ def _replace_folder(output: Path) -> Iterator[Path]:
             raise
 
 
-def _check_output(output: Path, overwrite: bool):
+def _check_output(output: Path, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file. Give a folder.")
     if not output.is_dir() or not any(output.iterdir()):
@@ -323,7 +323,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.to_timm and (arguments.all or arguments.variant or arguments.push_to_hub):

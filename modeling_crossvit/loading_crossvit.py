@@ -18,7 +18,7 @@ checkpoints for other image sizes. It travels with every saved model.
 
 import copy
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -116,18 +116,21 @@ class CrossViTLoadingMixin(PreTrainedModel):
             model.resize_position_embeddings(image_sizes)
         return loaded
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *, save_original_format: bool = False, **kwargs):
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
         """
         As in transformers, but under this model's own names where it was loaded from timm's: transformers' default,
         `save_original_format=True`, writes timm's names again.
         """
-        return super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
+        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
     def get_position_embeddings(self) -> tuple[nn.Parameter, ...]:
         """Those of every branch, each of shape (1, 1 + num_patches, hidden_size), the position of the CLS token first."""
-        return tuple(embeddings.position_embeddings for embeddings in self.base_model.embeddings)
+        branches: Any = self.base_model.embeddings
+        return tuple(embeddings.position_embeddings for embeddings in branches)
 
-    def resize_position_embeddings(self, image_sizes: list[int | list[int]]):
+    def resize_position_embeddings(self, image_sizes: list[int | list[int]]) -> None:
         """
         Makes this a model for images of another size, as the paper does before fine-tuning at a higher resolution: the position
         embeddings of each branch, but for that of the CLS token, are resized by bicubic interpolation, and `config.image_sizes` is
@@ -156,7 +159,8 @@ class CrossViTLoadingMixin(PreTrainedModel):
             f"Position embeddings resized by bicubic interpolation: image sizes {self.config.image_sizes} in the checkpoint, "
             f"{config.image_sizes} now."
         )
-        for embeddings in self.base_model.embeddings:
+        branches: Any = self.base_model.embeddings
+        for embeddings in branches:
             embeddings.resize_position_embeddings(config)
         self.config.image_sizes = config.image_sizes
 

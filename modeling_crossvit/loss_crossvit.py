@@ -18,13 +18,18 @@ transformers' `ForImageClassificationLoss` computes the same for one batch. It d
 problems only: with gradient accumulation, its multi-label and regression losses are too large by the number of accumulated batches.
 """
 
+from typing import Any, Literal
+
 import torch
 from torch import nn
 
 from crossvit.configuration.configuration_crossvit import CrossViTConfig
 
 
-def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> ProblemType:
     """`config.problem_type`, or what transformers infers where that is not set: from `num_labels` and the type of the labels."""
     if not isinstance(labels, torch.Tensor):
         raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
@@ -35,7 +40,7 @@ def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> str:
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
-def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str):
+def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) -> None:
     """
     Refuses labels of a wrong shape or type. Their values are not looked at, because that would wait for the device.
 
@@ -75,7 +80,7 @@ def image_classification_loss(
     logits: torch.Tensor,
     config: CrossViTConfig,
     num_items_in_batch: torch.Tensor | int | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """
     Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says.
@@ -93,10 +98,10 @@ def image_classification_loss(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if config.problem_type == "single_label_classification":
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (B,)
-        # There is one loss per image, but `Trainer` has counted each of the `num_labels` probabilities of an image.
-        elements_per_loss = config.num_labels if labels.is_floating_point() else 1
+        # There is one loss per image, but `Trainer` has counted each of the probabilities of an image.
+        elements_per_loss = logits.shape[-1] if labels.is_floating_point() else 1
         # PyTorch and `Trainer` leave out images with the label -100; their losses are zero.
-        count = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
+        count: int | torch.Tensor = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
     else:
         labels = labels.view_as(logits).to(logits.dtype)
         if config.problem_type == "regression":

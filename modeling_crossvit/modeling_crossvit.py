@@ -178,21 +178,21 @@ class CrossViTEmbeddings(nn.Module):
         hidden_size = config.hidden_sizes[branch]
 
         # CODEPATH: the dagger models (crossvit_*_dagger_*) have the convolutional stem, all others the linear one.
-        patch_embeddings = (
-            CrossViTConvolutionalPatchEmbeddings if config.use_convolutional_stem else CrossViTPatchEmbeddings
-        )
-        self.patch_embeddings = patch_embeddings(config, branch)
+        if config.use_convolutional_stem:
+            self.patch_embeddings = CrossViTConvolutionalPatchEmbeddings(config, branch)
+        else:
+            self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def _set_sizes(self, config: CrossViTConfig):
+    def _set_sizes(self, config: CrossViTConfig) -> None:
         self.input_size = config.branch_image_size(0)
         self.image_size = config.branch_image_size(self.branch)
         self.grid_size = config.branch_grid_size(self.branch)
 
     @torch.no_grad()
-    def resize_position_embeddings(self, config: CrossViTConfig):
+    def resize_position_embeddings(self, config: CrossViTConfig) -> None:
         """From now on the position embeddings are those for the image sizes of `config`, resized from the present ones."""
         positions = self.interpolate_pos_encoding(*config.branch_grid_size(self.branch))
         self.position_embeddings = nn.Parameter(positions, self.position_embeddings.requires_grad)
@@ -523,7 +523,7 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, PreTrai
             init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
             init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
 
-    def enable_input_require_grads(self):
+    def enable_input_require_grads(self) -> None:
         """As in transformers, for every branch: adapters behind a re-entrant checkpoint need it in each of them."""
         self._require_grads_hooks = [
             embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_(True))
@@ -532,8 +532,8 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, PreTrai
         self._require_grads_hook = self._require_grads_hooks[0]
 
 
-def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig):
-    """Refuses wrong input by its type, rank and channels. Its values are not looked at, because that would wait for the device."""
+def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig) -> torch.Tensor:
+    """The input, if its type, rank and channels are right. Its values are not looked at, because that would wait for the device."""
     expected = f"floating point pixel values of shape (batch_size, {config.num_channels}, height, width)"
     if not isinstance(pixel_values, torch.Tensor):
         raise ValueError(
@@ -556,6 +556,7 @@ def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig
             f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
             "build the model with another `num_channels`."
         )
+    return pixel_values
 
 
 # trf-ignore: TRF013, because the two call `post_init` themselves, once they have all their modules.
@@ -574,7 +575,7 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
         """
         return self.embeddings[0]
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.embeddings[0] = value
 
     def choose_grid_sizes(
@@ -615,8 +616,9 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
             For every stage the tokens of every branch after it, each (B, T, C) of that branch; and for every branch its rows and columns
             of patches, so that T is 1 + rows x columns.
         """
-        check_pixel_values(pixel_values, self.config)
-        grid_sizes = self.choose_grid_sizes(*pixel_values.shape[-2:], interpolate_pos_encoding)
+        pixel_values = check_pixel_values(pixel_values, self.config)
+        height, width = pixel_values.shape[-2:]
+        grid_sizes = self.choose_grid_sizes(height, width, interpolate_pos_encoding)
         hidden_states = [
             embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
         ]
@@ -827,13 +829,13 @@ class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
         [(1, 96, 20, 30), (1, 192, 14, 21)]
         ```"""
         stage_outputs, grid_sizes = self.encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
-        feature_maps, names = (), iter(self.stage_names)
+        feature_maps, names = [], iter(self.stage_names)
         for branch, grid_size in enumerate(grid_sizes):
             for hidden_states in stage_outputs:
                 if next(names) in self.out_features:
                     patches = hidden_states[branch][:, 1:].transpose(1, 2)  # (B, N, C) -> (B, C, N)
-                    feature_maps += (patches.unflatten(2, grid_size).contiguous(),)  # (B, C, rows, columns)
-        return CrossViTBackboneOutput(feature_maps=feature_maps)
+                    feature_maps.append(patches.unflatten(2, grid_size).contiguous())  # (B, C, rows, columns)
+        return CrossViTBackboneOutput(feature_maps=tuple(feature_maps))
 
 
 __all__ = ["CrossViTBackbone", "CrossViTForImageClassification", "CrossViTModel", "CrossViTPreTrainedModel"]
