@@ -55,6 +55,7 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+# trf-ignore: TRF057, because the two classes that users see have the decorator.
 class CrossViTImageProcessorMixin(_Backend):
     """
     The evaluation transform of the released models: shorter side to `size`, bicubic; centre crop; 0..1; ImageNet mean and std.
