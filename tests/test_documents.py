@@ -16,7 +16,8 @@ Proves that the README and the other pages tell the truth, against the code: the
 tables have the real names, sizes and flags, the shell lines work, the files and commands that they name exist, and all of them name the
 same versions.
 
-    pytest tests/test_documents.py
+    pytest tests/test_documents.py              a few seconds
+    pytest tests/test_documents.py -m slow      what needs the quickstart's model or a whole conversion: two minutes
 """
 
 import contextlib
@@ -53,16 +54,23 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md"]
 # The pages whose numbers a script of benchmarks/ measures.
 MEASURED = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("parity", "execution_modes", "training")}
 BLOCKS = [
-    pytest.param(code, output, id=f"{page}: {code.splitlines()[-1]}")
+    # What needs the model of the quickstart takes a minute of training.
+    pytest.param(
+        code,
+        output,
+        marks=[pytest.mark.slow] if "outputs/quickstart" in code else [],
+        id=f"{page}: {code.splitlines()[-1]}",
+    )
     for page, text in {"README": README, "checkpoints": CHECKPOINTS, "execution modes": EXECUTION_MODES}.items()
     for code, output in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", text, re.S)
 ]
 
 
 @pytest.mark.parametrize(("code", "output"), BLOCKS)
-def test_python_prints_what_stands_below_it(code, output, quickstart, monkeypatch):
-    folder, _ = quickstart
-    monkeypatch.chdir(folder.parents[1])  # where `outputs/quickstart` is
+def test_python_prints_what_stands_below_it(code, output, request, monkeypatch):
+    if "outputs/quickstart" in code:
+        folder, _ = request.getfixturevalue("quickstart")
+        monkeypatch.chdir(folder.parents[1])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, {})
@@ -74,6 +82,7 @@ def test_there_are_blocks():
     assert len(BLOCKS) >= 5
 
 
+@pytest.mark.slow
 def test_three_lines_to_a_classified_photo(tmp_path, photos):
     """The lines run as they stand, except that the source is a file with timm's keys, because nothing can be downloaded here."""
     (lines,) = re.findall(r"```bash\n(pip install \"\.\[convert\]\"\n.*?)```", README, re.S)

@@ -16,7 +16,8 @@ Every way of running the model gives the same numbers or the same labels: attent
 torch.compile, torch.export, transformers' four exporters, merged adapters, half precision, int8. The measurements and their limits
 are those of benchmarks/execution_modes.py, on a smaller model.
 
-    pytest tests/modeling_crossvit/test_execution_modes.py          about 4 minutes on two cores
+    pytest tests/modeling_crossvit/test_execution_modes.py              what compiles nothing: a few seconds
+    pytest tests/modeling_crossvit/test_execution_modes.py -m slow      all else: 4 minutes on two cores
 """
 
 import execution_modes
@@ -28,7 +29,14 @@ from transformers import BitsAndBytesConfig
 from crossvit import CrossViTConfig, CrossViTForImageClassification
 
 
-@pytest.mark.parametrize("name", execution_modes.MODES)
+# Nothing is compiled in these.
+FAST = ("attention: sdpa", "gradient checkpointing", "torch.export", "exporter: Dynamo", "LoRA, merged")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n.startswith(FAST) else pytest.param(n, marks=pytest.mark.slow) for n in execution_modes.MODES],
+)
 def test_same_numbers(name, config):
     config.drop_path_rate = config.hidden_dropout_prob = 0.5  # random numbers that checkpointing has to repeat
     model = CrossViTForImageClassification(config).eval()
@@ -37,6 +45,7 @@ def test_same_numbers(name, config):
     assert mode.measure(model, execution_modes.photos(model.config.image_size)) <= mode.limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", execution_modes.PRECISIONS)
 def test_same_labels(name, quickstart):
     folder, _ = quickstart
@@ -46,8 +55,12 @@ def test_same_labels(name, quickstart):
     assert difference > 1e-4, "this was not another precision"
 
 
+@pytest.mark.slow
 def test_bitsandbytes_4_bit(tmp_path):
-    """Its kernel for the CPU takes widths that are multiples of 64 alone: not the quickstart's, and no head for 5 labels."""
+    """
+    In a model of its own, because the kernel for the CPU takes only widths that are multiples of 64. The quickstart's are not, and neither
+    is the width of a head for 5 labels, which is left in float32.
+    """
     config = CrossViTConfig.from_variant("crossvit_small_240", num_stages=1, depths=[1, 1], num_labels=5)
     model = CrossViTForImageClassification(config).eval()
     randomize_(model)
@@ -61,6 +74,7 @@ def test_bitsandbytes_4_bit(tmp_path):
     assert 1e-3 < difference < 0.3  # 16 levels per weight: a relative error of the order of a tenth
 
 
+@pytest.mark.slow
 def test_checkpointing_halves_the_peak_memory():
     checkpointed, whole = execution_modes.peaks_with_and_without_checkpointing()
     with torch.device("meta"):
