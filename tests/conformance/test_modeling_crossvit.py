@@ -41,6 +41,7 @@ from tests.test_pipeline_mixin import PipelineTesterMixin
 from tests.test_tensor_parallel_mixin import TensorParallelTesterMixin
 from tests.test_training_mixin import TrainingTesterMixin
 from tokens_as_images import VOCAB_SIZE, CrossViTOfTokens, load_in_parts, run_on_images
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
@@ -78,7 +79,8 @@ class CrossViTModelTester:
         self.parent = parent
 
     def get_config(self):
-        return CrossViTConfig(**SMALL, num_labels=self.num_labels)
+        # Feature maps of both branches and of both stages; only the backbone has them.
+        return CrossViTConfig(**SMALL, num_labels=self.num_labels, out_features=["small_stage1", "large_stage2"])
 
     def prepare_config_and_inputs(self, num_channels=3):
         height, width = self.get_config().branch_image_size(0)
@@ -98,7 +100,7 @@ class CrossViTModelTest(
     TensorParallelTesterMixin,
     unittest.TestCase,
 ):
-    all_model_classes = (CrossViTModel, CrossViTForImageClassification)
+    all_model_classes = (CrossViTModel, CrossViTForImageClassification, CrossViTBackbone)
     pipeline_model_mapping = {
         "image-feature-extraction": CrossViTModel,
         "image-classification": CrossViTForImageClassification,
@@ -154,11 +156,10 @@ class CrossViTModelTest(
 
     def test_attention_outputs(self):
         # With the hidden states, the base model returns those of every branch after the final LayerNorm in addition.
-        for model_class, added_outputs in ((CrossViTModel, 2), (CrossViTForImageClassification, 1)):
-            self.all_model_classes = (model_class,)
-            self.model_tester.num_hidden_states_types = added_outputs
-            super().test_attention_outputs()
-        del self.all_model_classes
+        for model_class in self.all_model_classes:
+            with mock.patch.object(self, "all_model_classes", (model_class,)):
+                self.model_tester.num_hidden_states_types = 2 if model_class is CrossViTModel else 1
+                super().test_attention_outputs()
         # The common test knows the shape of the first attention alone, and no cross-attention without a decoder.
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
@@ -238,6 +239,45 @@ class CrossViTModelTest(
                 lambda model, branch=branch: model.base_model.embeddings[branch].patch_embeddings.projection,
             ):
                 super().test_enable_input_require_grads_with_gradient_checkpointing()
+
+    # The common tests of training leave backbones out, because their outputs have no loss: here it is that of all feature maps.
+
+    def backbone_gradients(self, **checkpointing):
+        """The gradient of every parameter after one step, and how often each layer that can be checkpointed ran."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.drop_path_rate = 0.0
+        config.out_features = config.stage_names
+        torch.manual_seed(0)
+        # In float64, because re-entrant checkpointing adds the parts of a gradient in another order.
+        model = CrossViTBackbone(config).train().double()
+        inputs["pixel_values"] = torch.randn(inputs["pixel_values"].shape, dtype=torch.float64)
+        if checkpointing:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=checkpointing)
+        runs = {name: 0 for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
+
+        def count(name, *_):
+            runs[name] += 1
+
+        for name in runs:
+            # A hook of the layer itself lies outside of what is checkpointed, so the hook is on its first part.
+            next(model.get_submodule(name).children()).register_forward_pre_hook(functools.partial(count, name))
+        sum(feature_map.square().mean() for feature_map in model(**inputs).feature_maps).backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}, runs
+
+    def test_training(self):
+        super().test_training()
+        gradients, runs = self.backbone_gradients()
+        self.assertEqual(set(runs.values()), {1})
+        for name, gradient in gradients.items():
+            # The last fusion changes the CLS tokens alone, and these are not in the feature maps.
+            self.assertEqual(gradient.any(), not name.startswith("stages.1.fusions."), name)
+
+    def check_training_gradient_checkpointing(self, gradient_checkpointing_kwargs=None):
+        super().check_training_gradient_checkpointing(gradient_checkpointing_kwargs)
+        expected, _ = self.backbone_gradients()
+        gradients, runs = self.backbone_gradients(**(gradient_checkpointing_kwargs or {"use_reentrant": False}))
+        torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-15)
+        self.assertEqual(set(runs.values()), {2})
 
     @unittest.skip(reason="Images are not generated")
     def test_tp_generation(self):
