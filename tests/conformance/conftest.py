@@ -11,7 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Makes transformers' own tests importable as the package `tests`, and CrossViT known to them; lists what was skipped, and why."""
+"""
+Makes transformers' own tests importable as the package `tests`, makes CrossViT known to them, and compares the tests that were
+skipped with expected_skips.py. README.md explains this folder.
+"""
 
 import os
 import re
@@ -30,14 +33,14 @@ from transformers.models.auto import modeling_auto
 import crossvit
 
 
-os.environ["RUN_SLOW"] = "1"  # which only means that nothing is left out
+os.environ["RUN_SLOW"] = "1"  # with it, transformers' tests leave nothing out
 root = unpack_tests()
 os.environ["TRANSFORMERS_TINY_MODEL_PATH"] = str(save_tiny_models(root / "tiny_models"))
 sys.modules.pop("tests", None)
 sys.path.insert(0, str(root))
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the processes of the distributed tests
 
-# Where transformers' tests look up, by name, what a class is for: `AutoModel.register` does not fill these.
+# transformers' tests look up in these what a class is for, by its name. `AutoModel.register` does not fill them.
 modeling_auto.MODEL_MAPPING_NAMES["crossvit"] = "CrossViTModel"
 modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES["crossvit"] = "CrossViTForImageClassification"
 modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES["crossvit"] = "CrossViTBackbone"
@@ -59,7 +62,7 @@ def pytest_configure(config):
     marks += "is_fsdp_test is_pipeline_test is_tensor_parallel_test is_training_test"
     for mark in marks.split():
         config.addinivalue_line("markers", f"{mark}: set by transformers' tests")
-    if config.option.markexpr == "not slow":  # pyproject.toml's, about our own tests
+    if config.option.markexpr == "not slow":  # comes from pyproject.toml, and is about our own tests
         config.option.markexpr = ""
 
 
@@ -71,7 +74,9 @@ def pytest_collection_finish(session):
     COLLECTED.update(name_of(item.nodeid) for item in session.items)
     option, files = session.config.option, {item.path.name for item in session.items}
     chosen = option.keyword or option.markexpr or any("::" in argument for argument in session.config.args)
-    session.config.stash[COMPLETE] = not chosen and files == {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    session.config.stash[COMPLETE] = not chosen and files == {
+        path.name for path in Path(__file__).parent.glob("test_*.py")
+    }
 
 
 def pytest_runtest_logreport(report):
@@ -92,7 +97,9 @@ def contradictions(complete: bool) -> list[str]:
     ran = COLLECTED - set().union(*SKIPPED.values())
     lines += [f"{test} is listed, and not skipped" for test in sorted(ran & MUST_SKIP.keys())]
     if complete:
-        lines += [f"{test} is listed, and does not exist" for test in sorted((MUST_SKIP | MAY_SKIP).keys() - COLLECTED)]
+        lines += [
+            f"{test} is listed, and does not exist" for test in sorted((MUST_SKIP | MAY_SKIP).keys() - COLLECTED)
+        ]
     return lines
 
 
