@@ -3,11 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Development follows the newest release of transformers; `make test TRANSFORMERS=5.23.0` exchanges it for that one first.
+TRANSFORMERS ?=
+DEV := $(VENV)/transformers-$(or $(TRANSFORMERS),newest)
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow conformance lint parity modes training pictures clean
+.PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
+.PHONY: benchmark-training benchmark-parity benchmark-modes
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
 
 # A stamp per set of packages, renewed when the requirements change. torch and torchvision are installed together, as a pair.
 $(VENV)/training: setup.py pyproject.toml
@@ -21,34 +26,43 @@ $(VENV)/dev: $(VENV)/training
 	$(BIN)/pip install --editable ".[dev]"
 	@touch $@
 
+# There is one such stamp at a time: it names the release of transformers that is installed.
+$(DEV): $(VENV)/dev
+	$(BIN)/pip install --upgrade --editable . transformers$(if $(TRANSFORMERS),==$(TRANSFORMERS))
+	@rm -f $(VENV)/transformers-*
+	@touch $@
+
 quickstart: $(VENV)/training  ## Train a small CrossViT on handwritten digits, see examples/quickstart.py
 	$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/dev  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(DEV)  ## Run the tests of the library
+	$(BIN)/python -m pytest --ignore tests/examples
 
-test-slow: $(VENV)/dev  ## Run the heavier tests: interrupted training, FSDP2, the largest model
+test-examples: $(DEV)  ## Run the tests of the training examples
+	$(BIN)/python -m pytest tests/examples
+
+test-slow: $(DEV)  ## Run the heavier tests: interrupted training, FSDP2, the largest model
 	$(BIN)/python -m pytest -m slow
 
-conformance: $(VENV)/dev  ## Run transformers' own common tests on our classes: tests/conformance
+conformance: $(DEV)  ## Run transformers' own common tests on our classes: tests/conformance
 	$(BIN)/python -m pytest tests/conformance --quiet -rN
 
-lint: $(VENV)/dev  ## Check style, transformers' model rules and types
+lint: $(DEV)  ## Check style, transformers' model rules and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mlinter --no-progress modeling_crossvit configuration image_processing
 	$(BIN)/mypy
 
-parity: $(VENV)/dev  ## Measure the differences to timm again: docs/parity.md
+benchmark-parity: $(DEV)  ## Measure the differences to timm again: docs/parity.md
 	$(BIN)/python benchmarks/parity.py
 
-modes: $(VENV)/dev quickstart  ## Measure what compilation, export and quantisation change: docs/execution_modes.md
+benchmark-modes: $(DEV) quickstart  ## Measure what compilation, export and quantisation change: docs/execution_modes.md
 	$(BIN)/python benchmarks/execution_modes.py
 
-training: $(VENV)/dev quickstart  ## Measure what the training examples reach: docs/training.md
+benchmark-training: $(DEV) quickstart  ## Measure what the training examples reach: docs/training.md
 	$(BIN)/python benchmarks/training.py
 
-pictures: $(VENV)/dev  ## Draw the pictures of the documents again
+pictures: $(DEV)  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py
 
 clean:  ## Remove everything that was built or written

@@ -29,12 +29,12 @@ dev = [
     *training,
     *convert,
     *export,
-    "transformers==5.23.0",  # whose own tests `make conformance` runs
     "timm==1.0.31",
     "peft",
+    "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
     "trackio",
     "bitsandbytes",
-    "pytest",
+    "pytest>=9.2",  # finds `-p deprecations` through `pythonpath`, which old releases do not
     "parameterized",
     "psutil",
     "ruff==0.17.6",

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Unpacks the tests of the installed transformers release for this folder: fetches its source distribution with pip, once per
-release, keeps `tests/` of it in a folder that git ignores, and adds `stand_ins/`, our own versions of the few modules that those
-tests import and the source distribution leaves out.
+Unpacks the tests of the installed release of transformers. pip fetches the source distribution, once per release; its `tests/` is
+kept in a folder that git ignores. The tests import a few modules that the source distribution lacks: `stand_ins/` has our own
+versions of these, and they are added.
 """
 
 import json
@@ -35,7 +35,7 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTIma
 BUILD = Path(__file__).parents[2] / "build" / "conformance"
 STAND_INS = Path(__file__).parent / "stand_ins"
 
-# Two stages; unequal widths, heads and depths, which show what is mixed up between the branches; every kind of dropout.
+# Two stages and every kind of dropout. Widths, heads and depths are unequal, so that a test sees where branches are mixed up.
 SMALL = {
     "image_sizes": [48, 32],
     "patch_sizes": [12, 16],
@@ -51,7 +51,7 @@ SMALL = {
 
 
 def unpack_tests() -> Path:
-    """The folder that has `tests/`, to be put on `sys.path`."""
+    """Returns the folder to put on `sys.path`: it has `tests/`."""
     root = BUILD / f"transformers-{transformers.__version__}"
     if not (root / "tests").is_dir():
         root.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def unpack_tests() -> Path:
                 tar.extractall(folder, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
             os.replace(Path(folder) / root.name / "tests", root / "tests")
     shutil.copytree(STAND_INS, root, dirs_exist_ok=True)
-    # The tests look transformers' classes up in `src/`: with an empty package there, they get the installed ones.
+    # The tests look for transformers' classes in `src/`. An empty package there makes them find the installed ones.
     for package in ("tests", "src/transformers"):
         (root / package).mkdir(parents=True, exist_ok=True)
         (root / package / "__init__.py").touch()
@@ -74,7 +74,10 @@ def unpack_tests() -> Path:
 
 
 def save_tiny_models(folder: Path) -> Path:
-    """What transformers' own pipeline tests load from the Hub, in the layout of its `create_dummy_models.py`."""
+    """
+    Saves small models for the pipeline tests, which otherwise load some from the Hub. The layout of the folder is that of
+    transformers' `create_dummy_models.py`.
+    """
     summary = {}
     for model_class in (CrossViTModel, CrossViTForImageClassification):
         torch.manual_seed(0)

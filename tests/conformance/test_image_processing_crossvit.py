@@ -38,14 +38,15 @@ class CrossViTImageProcessingTester(ImageProcessingTester):
         kwargs.setdefault("do_resize", True)
         kwargs.setdefault("do_center_crop", True)
         kwargs.setdefault("do_normalize", True)
-        # As in transformers' own tests. Bicubic resizing of noise differs between Pillow and torchvision, with any processor.
+        # Mean and deviation are those of transformers' own tests. Pillow and torchvision differ in the bicubic resizing of noise,
+        # with any processor, and a smaller deviation would enlarge the difference.
         kwargs.setdefault("image_mean", [0.5, 0.5, 0.5])
         kwargs.setdefault("image_std", [0.5, 0.5, 0.5])
         kwargs.setdefault("do_convert_rgb", True)
         super().__init__(parent, **kwargs)
 
     def _get_image_processing_classes(self):
-        # By what is registered with AutoImageProcessor, not by the name of this file's folder.
+        # transformers' tester takes the classes from the name of the test's folder: here they are those of AutoImageProcessor.
         classes = IMAGE_PROCESSOR_MAPPING[CrossViTConfig]
         self.parent.assertEqual(set(classes), {"torchvision", "pil"})
         return classes
@@ -53,14 +54,14 @@ class CrossViTImageProcessingTester(ImageProcessingTester):
 
 class CrossViTImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
     image_processor_tester_class = CrossViTImageProcessingTester
-    test_cast_dtype = torch.float16  # otherwise `test_cast_dtype_device` tests nothing
+    test_cast_dtype = torch.float16  # without it, `test_cast_dtype_device` tests nothing
 
     def setUp(self):
         super().setUp()
         np.random.seed(0)  # the images are noise
 
     def test_pil_can_run_without_torchvision(self):
-        # The test's script knows the processors of transformers alone: it has to import those of this package too.
+        # The script of this test imports transformers alone. It has to import this package too.
         def dedent(text):
             return textwrap_dedent(text).replace("from transformers", "import crossvit\nfrom transformers")
 
@@ -69,7 +70,7 @@ class CrossViTImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
             super().test_pil_can_run_without_torchvision()
 
     def test_override_instance_attributes_does_not_affect_other_instances(self):
-        # The test skips itself since transformers keeps the size in a `SizeDict` and the mean in a tuple: the same for these.
+        # The common test skips itself where the size is a `SizeDict` and the mean a tuple, as they are here. This one is for them.
         for image_processing_class in self.image_processing_classes.values():
             first, second = image_processing_class(), image_processing_class()
             size, mean = dict(second.size), tuple(second.image_mean)

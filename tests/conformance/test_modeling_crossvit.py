@@ -19,8 +19,8 @@ training, two and four processes.
 
     make conformance
 
-What is skipped here, or overridden, has no meaning for images or for two branches; each says why, and an override tests at least
-as much as the original.
+Some common tests have no meaning for images or for two branches. They are skipped or overridden here. Each says why, and an
+override tests at least as much as the original.
 """
 
 import functools
@@ -41,6 +41,7 @@ from tests.test_pipeline_mixin import PipelineTesterMixin
 from tests.test_tensor_parallel_mixin import TensorParallelTesterMixin
 from tests.test_training_mixin import TrainingTesterMixin
 from tokens_as_images import VOCAB_SIZE, CrossViTOfTokens, load_in_parts, run_on_images
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
@@ -54,7 +55,7 @@ from crossvit import (
 from tests import test_fsdp_mixin, test_modeling_common, test_tensor_parallel_mixin
 
 
-# transformers restricts its distributed tests to a list of its own models; `None` is all, as its messages say.
+# transformers runs its distributed tests only for a list of its own models. `None` stands for all models.
 test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_tensor_parallel_mixin.TP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_fsdp_mixin.AutoModelForCausalLM = CrossViTOfTokens
@@ -66,11 +67,11 @@ class CrossViTModelTester:
     num_labels = 5
     causal_lm_class = CrossViTOfTokens  # what the tensor parallel tests call
 
-    # What the common tests compare the first hidden state and the first attention with: those of the small branch.
+    # The common tests compare these with the first hidden state and the first attention: both belong to the small branch.
     seq_length = 1 + (SMALL["image_sizes"][0] // SMALL["patch_sizes"][0]) ** 2
     hidden_size = SMALL["hidden_sizes"][0]
     num_attention_heads = SMALL["num_attention_heads"][0]
-    # The number of attentions and of hidden states, over all stages and branches.
+    # The numbers of attentions and of hidden states: sums over all stages and branches.
     num_hidden_layers = SMALL["num_stages"] * sum(SMALL["depths"])
     expected_num_hidden_layers = (1 + SMALL["num_stages"]) * len(SMALL["depths"])
 
@@ -78,7 +79,8 @@ class CrossViTModelTester:
         self.parent = parent
 
     def get_config(self):
-        return CrossViTConfig(**SMALL, num_labels=self.num_labels)
+        # Feature maps of both branches and of both stages; only the backbone has them.
+        return CrossViTConfig(**SMALL, num_labels=self.num_labels, out_features=["small_stage1", "large_stage2"])
 
     def prepare_config_and_inputs(self, num_channels=3):
         height, width = self.get_config().branch_image_size(0)
@@ -98,7 +100,7 @@ class CrossViTModelTest(
     TensorParallelTesterMixin,
     unittest.TestCase,
 ):
-    all_model_classes = (CrossViTModel, CrossViTForImageClassification)
+    all_model_classes = (CrossViTModel, CrossViTForImageClassification, CrossViTBackbone)
     pipeline_model_mapping = {
         "image-feature-extraction": CrossViTModel,
         "image-classification": CrossViTForImageClassification,
@@ -111,7 +113,7 @@ class CrossViTModelTest(
             self,
             config_class=CrossViTConfig,
             has_text_modality=False,
-            # As vision models with several stages: there is no one number of layers.
+            # There is no single number of layers, as in all vision models with several stages.
             common_properties=["image_size", "patch_sizes", "num_channels", "hidden_size", "num_attention_heads"],
             hidden_sizes=[36, 48],
         )
@@ -135,11 +137,11 @@ class CrossViTModelTest(
             self.assertEqual(outputs.loss.shape, ())
 
     def test_num_layers_is_small(self):
-        # The tester's number of layers is a sum: here each of its terms is small.
+        # The tester's number of layers is a sum, too large for the common test. Each of its terms is small.
         self.assertLessEqual(max(SMALL["num_stages"], *SMALL["depths"]), 2)
 
     def test_model_get_set_embeddings(self):
-        # The input embeddings of images are a module of their own instead of an `nn.Embedding`.
+        # The common test sets an `nn.Embedding`. The input embeddings of images are another module.
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             model = model_class(config)
@@ -153,13 +155,12 @@ class CrossViTModelTest(
             model(**inputs)
 
     def test_attention_outputs(self):
-        # With the hidden states, the base model returns those of every branch after the final LayerNorm in addition.
-        for model_class, added_outputs in ((CrossViTModel, 2), (CrossViTForImageClassification, 1)):
-            self.all_model_classes = (model_class,)
-            self.model_tester.num_hidden_states_types = added_outputs
-            super().test_attention_outputs()
-        del self.all_model_classes
-        # The common test knows the shape of the first attention alone, and no cross-attention without a decoder.
+        # With the hidden states, the base model also returns those of every branch after the final LayerNorm.
+        for model_class in self.all_model_classes:
+            with mock.patch.object(self, "all_model_classes", (model_class,)):
+                self.model_tester.num_hidden_states_types = 2 if model_class is CrossViTModel else 1
+                super().test_attention_outputs()
+        # The common test checks the shape of the first attention only, and cross-attentions only in decoders.
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             outputs = model_class(config).eval()(**inputs, output_attentions=True)
@@ -170,15 +171,16 @@ class CrossViTModelTest(
 
     def test_hidden_states_output(self):
         super().test_hidden_states_output()
-        # The common test knows the shape of the first hidden state alone.
+        # The common test checks the shape of the first hidden state only.
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             outputs = model_class(config).eval()(**inputs, output_hidden_states=True)
             self.assertEqual([state.shape for state in outputs.hidden_states], [(7, 17, 16), (7, 5, 24)] * 3)
 
     def test_reverse_loading_mapping(self):
-        # `save_pretrained` writes timm's names, which the conversion is for, only where it is asked to. No model has both patch
-        # embeddings, heads or refinements: each is tested with the entries that its names match, and together that must be all.
+        # The conversion is for timm's names, and `save_pretrained` writes these only where it is asked to. No model needs all
+        # entries of the conversion, because no model has both kinds of patch embeddings. So each is tested with the entries that
+        # match its names, and together the models must need all entries.
         tested, wanted = set(), set()
         get_mapping = test_modeling_common.get_model_conversion_mapping
 
@@ -203,11 +205,11 @@ class CrossViTModelTest(
                 mock.patch.object(test_modeling_common, "get_model_conversion_mapping", matching),
             ):
                 super().test_reverse_loading_mapping()
-        # The first two entries read the authors' spelling of names, which is never written: test_checkpoints.py tests them.
+        # The first two entries read the authors' names. These are never written; test_checkpoints.py tests them.
         self.assertEqual(wanted - tested, {0, 1})
 
     def test_can_load_ignoring_mismatched_shapes(self):
-        # The test looks for one linear head; here there is one per branch. The same for these, and for all heads.
+        # The common test looks for one linear head. Here every branch has one, and the test is the same for all of them.
         config, _ = self.model_tester.prepare_config_and_inputs_for_common()
         model = CrossViTForImageClassification(config)
         with tempfile.TemporaryDirectory() as folder:
@@ -230,7 +232,7 @@ class CrossViTModelTest(
                 torch.testing.assert_close(weight, weights[name], rtol=0, atol=0)
 
     def test_enable_input_require_grads_with_gradient_checkpointing(self):
-        # The test wants embeddings that have a weight themselves; here a module of theirs has it, in every branch.
+        # The common test wants embeddings with a weight of their own. Here their projection has it, in every branch.
         for branch in range(len(SMALL["depths"])):
             with mock.patch.object(
                 CrossViTPreTrainedModel,
@@ -238,6 +240,45 @@ class CrossViTModelTest(
                 lambda model, branch=branch: model.base_model.embeddings[branch].patch_embeddings.projection,
             ):
                 super().test_enable_input_require_grads_with_gradient_checkpointing()
+
+    # The common tests of training leave backbones out, because their outputs have no loss: here it is that of all feature maps.
+
+    def backbone_gradients(self, **checkpointing):
+        """The gradient of every parameter after one step, and how often each layer that can be checkpointed ran."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.drop_path_rate = 0.0
+        config.out_features = config.stage_names
+        torch.manual_seed(0)
+        # In float64, because re-entrant checkpointing adds the parts of a gradient in another order.
+        model = CrossViTBackbone(config).train().double()
+        inputs["pixel_values"] = torch.randn(inputs["pixel_values"].shape, dtype=torch.float64)
+        if checkpointing:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=checkpointing)
+        runs = {name: 0 for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
+
+        def count(name, *_):
+            runs[name] += 1
+
+        for name in runs:
+            # A hook of the layer itself lies outside of what is checkpointed, so the hook is on its first part.
+            next(model.get_submodule(name).children()).register_forward_pre_hook(functools.partial(count, name))
+        sum(feature_map.square().mean() for feature_map in model(**inputs).feature_maps).backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}, runs
+
+    def test_training(self):
+        super().test_training()
+        gradients, runs = self.backbone_gradients()
+        self.assertEqual(set(runs.values()), {1})
+        for name, gradient in gradients.items():
+            # The last fusion changes the CLS tokens alone, and these are not in the feature maps.
+            self.assertEqual(gradient.any(), not name.startswith("stages.1.fusions."), name)
+
+    def check_training_gradient_checkpointing(self, gradient_checkpointing_kwargs=None):
+        super().check_training_gradient_checkpointing(gradient_checkpointing_kwargs)
+        expected, _ = self.backbone_gradients()
+        gradients, runs = self.backbone_gradients(**(gradient_checkpointing_kwargs or {"use_reentrant": False}))
+        torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-15)
+        self.assertEqual(set(runs.values()), {2})
 
     @unittest.skip(reason="Images are not generated")
     def test_tp_generation(self):
@@ -247,7 +288,7 @@ class CrossViTModelTest(
     def test_tp_generation_quantized(self):
         pass
 
-    # Training: the mixin can build batches of text alone, and asks the configuration for a vocabulary.
+    # Training: the mixin can only build batches of text, and asks the configuration for a vocabulary.
 
     def _get_trainable_model_class(self):
         return CrossViTForImageClassification
@@ -265,16 +306,16 @@ class CrossViTModelTest(
         with mock.patch.object(CrossViTConfig, "vocab_size", None, create=True):
             super().test_training_overfit()
 
-    # Distributed: the mixins call language models, with token ids that `CrossViTOfTokens` takes for images.
+    # Distributed: the mixins call language models with token ids. `CrossViTOfTokens` takes these for images.
 
     def _get_tiny_config(self):
-        # Widths and heads are lists. Without dropout, because one test compares a batch with its halves.
+        # The mixin's own has single numbers for widths and heads. No dropout, because one test compares a batch with its halves.
         config = CrossViTConfig(**SMALL, num_labels=5, vocab_size=VOCAB_SIZE)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.drop_path_rate = 0.0
         return CrossViTConfig, config.to_diff_dict()
 
     def _get_tp_config(self, tie_word_embeddings=None):
-        # Heads that two processes can share.
+        # Two processes can share these heads.
         sizes = {"hidden_sizes": [16, 32], "num_attention_heads": [2, 4], "num_fusion_layers": 2}
         config_class, config = self._get_tiny_config()
         return config_class(**{**config, **sizes, "tie_word_embeddings": bool(tie_word_embeddings)})
@@ -286,7 +327,7 @@ class CrossViTModelTest(
                 run_distributed(world_size=2)(load_in_parts)(folder)
 
     def _run_fsdp2_distributed_test(self, test_name, test_impl, *args, **kwargs):
-        # Processes can share a core: no test is skipped where there are fewer cores than it has processes.
+        # Tests skip themselves where there are fewer cores than processes. Processes can share a core, so none has to.
         with mock.patch.object(os, "cpu_count", return_value=8):
             test_impl = functools.partial(run_on_images, test_impl)
             super()._run_fsdp2_distributed_test(test_name, test_impl, *args, **kwargs)
@@ -300,7 +341,7 @@ class CrossViTBackboneTest(BackboneTesterMixin, unittest.TestCase):
         self.model_tester = CrossViTModelTester(self)
 
     def test_config(self):
-        # The test wants the names of a single branch, `stem` and `stage1` on, and a depth per stage. The same with the names here.
+        # The common test wants the names of a model with one branch: `stem`, `stage1` and so on. This is the same test with ours.
         names = [f"{branch}_stage{stage}" for branch in ("small", "large") for stage in (1, 2, 3)]
         for arguments, features, indices in (
             ({}, ["large_stage3"], [5]),

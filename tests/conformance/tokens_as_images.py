@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-A CrossViT that is called as a language model, with token ids and labels for them: the distributed tests of transformers, which
-know nothing else, run on it unchanged, in every process.
+A CrossViT that is called like a language model, with token ids and labels for them. The distributed tests of transformers can call
+nothing else: so they run on it unchanged, in every process.
 """
 
 import torch
@@ -28,14 +28,14 @@ VOCAB_SIZE = 256
 
 class CrossViTOfTokens(CrossViTForImageClassification):
     def forward(self, input_ids, labels=None, use_cache=None, **kwargs):
-        # 64 ids are the grey levels of 8 x 8 squares of 6 pixels; the first one is the class.
+        # 64 ids are the grey levels of 8 x 8 squares of 6 pixels each. The first label gives the class.
         squares = (input_ids.float() / (VOCAB_SIZE / 2) - 1).unflatten(1, (1, 8, 8))
         pixel_values = squares.repeat_interleave(6, dim=-1).repeat_interleave(6, dim=-2).expand(-1, 3, -1, -1)
         labels = None if labels is None else labels[:, 0] % self.config.num_labels
         return super().forward(pixel_values, labels=labels, **kwargs)
 
     def save_pretrained(self, *args, **kwargs):
-        # The tensor parallel tests ask for the original format: timm's, which is refused where weights are sharded.
+        # The tensor parallel tests ask for the original format. Here that is timm's, and sharded weights cannot be saved in it.
         super().save_pretrained(*args, **{**kwargs, "save_original_format": False})
 
     @classmethod
@@ -44,7 +44,7 @@ class CrossViTOfTokens(CrossViTForImageClassification):
 
 
 def run_on_images(test, rank, *args, **kwargs):
-    """Runs a test of the FSDP mixin in its process."""
+    """Runs a test of the FSDP mixin. Each process calls this."""
     test_fsdp_mixin.AutoModelForCausalLM = CrossViTOfTokens
     torch.set_num_threads(1)
     test(rank, *args, **kwargs)

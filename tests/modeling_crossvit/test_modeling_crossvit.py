@@ -313,21 +313,21 @@ def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, k
 # Training
 
 
-def test_gradient_checkpointing_in_trainer(config, tmp_path):
+def test_activation_checkpointing_in_trainer(config, tmp_path):
     losses = []
-    for gradient_checkpointing in (False, True):
+    for activation_checkpointing in (False, True):
         torch.manual_seed(0)
         dataset = [{"pixel_values": torch.randn(3, 48, 48), "labels": index % 5} for index in range(4)]
         trainer = Trainer(
             model=CrossViTForImageClassification(config),
             args=TrainingArguments(
                 output_dir=str(tmp_path), max_steps=3, logging_steps=1, save_strategy="no", report_to="none",
-                use_cpu=True, disable_tqdm=True, gradient_checkpointing=gradient_checkpointing,
+                use_cpu=True, disable_tqdm=True, activation_checkpointing=activation_checkpointing,
             ),
             train_dataset=dataset,
         )  # fmt: skip
         trainer.train()
-        assert trainer.model.is_gradient_checkpointing == gradient_checkpointing
+        assert trainer.model.is_activation_checkpointing == activation_checkpointing
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert len(losses[0]) == 3 and losses[0] == losses[1]
 

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 
-# Processes start from one that has imported everything: without it, imports are most of their time.
+# Processes are forked from one that has imported everything, because imports would take most of their time.
 multiprocessing.set_forkserver_preload(
     ["tests.test_fsdp_mixin", "tests.test_tensor_parallel_mixin", "tokens_as_images"]
 )

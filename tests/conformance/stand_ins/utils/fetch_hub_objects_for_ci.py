@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stand-in: a photo that ships with scikit-learn instead of one from the Hub."""
+"""Stand-in: gives a photo that comes with scikit-learn, instead of one from the Hub."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stand-in: every model class through `torch.export`, against the model itself."""
+"""Stand-in: exports every model class with `torch.export`, and compares the outputs with the model's."""
 
 import copy
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stand-in: image models do not generate; `test_generation_tester_mixin_inheritance` only asks whether this is a base class."""
+"""Stand-in: image models do not generate. `test_generation_tester_mixin_inheritance` asks whether this is a base class, no more."""
 
 
 class GenerationTesterMixin:

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stand-in: the pipeline against the image processor and the model, called one after the other."""
+"""Stand-in: compares the pipeline with the image processor and the model, called one after the other."""
 
 import torch
 from fetch_hub_objects_for_ci import url_to_local_path

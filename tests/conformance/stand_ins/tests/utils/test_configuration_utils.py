@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stand-in: a value for every field that all configurations have, other than its default."""
+"""Stand-in: for every field that all configurations have, a value that is not its default."""
 
 config_common_kwargs = {
     "output_hidden_states": True,
