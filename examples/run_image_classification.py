@@ -52,10 +52,9 @@ from image_model import (
 )
 from training_report import PICTURE, PICTURE_OF_CARD, draw_training, load_metrics, metric_of
 from transformers import TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from crossvit.modeling_crossvit import image_classification_loss
-from crossvit.trainer import CrossViTTrainer
+from crossvit.trainer import CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
 
 
 @dataclass
@@ -117,6 +116,8 @@ def main():
     check(arguments, data_arguments, training)
     training.remove_unused_columns = False  # the transforms need the image
     training.dataloader_pin_memory &= torch.cuda.is_available()
+    # CompleteCheckpoints removes older checkpoints in place of Trainer.
+    save_total_limit, training.save_total_limit = training.save_total_limit, None
     set_seed(training.seed)
     output = Path(training.output_dir)
 
@@ -150,18 +151,21 @@ def main():
         compute_loss_func=loss,
         data_collator=collate,
         processing_class=image_processor,
-        callbacks=[EpochCallback()],
+        callbacks=[EpochCallback(), CompleteCheckpoints(save_total_limit)],
     )
 
     if training.do_train:
-        checkpoint = training.resume_from_checkpoint
-        if checkpoint is None and output.is_dir():
-            checkpoint = get_last_checkpoint(str(output))
+        checkpoint = training.resume_from_checkpoint or last_complete_checkpoint(output)
         if checkpoint is not None:
             print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
+        elif any(output.glob("checkpoint-*")):
+            print(
+                f"starting anew, because no checkpoint in {output} was written to its end; to use one nevertheless give "
+                "--resume_from_checkpoint FOLDER"
+            )
         sigterm = SigtermCallback(trainer.accelerator)
         trainer.add_callback(sigterm)
-        result = trainer.train(resume_from_checkpoint=checkpoint)
+        result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if sigterm.stopped:
             step = trainer.state.global_step
             trainer.accelerator.print(
