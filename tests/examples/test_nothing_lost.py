@@ -99,8 +99,6 @@ def start(arguments):
             **os.environ,
             "ACCELERATE_USE_CPU": "true",
             "PYTHONUNBUFFERED": "1",
-            # The weights would differ in their last bits, because another number of threads adds numbers in another order.
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
             # Without it, torchrun's processes may find the addresses of their dead predecessors in its store: docs/training.md
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         }
