@@ -120,8 +120,11 @@ def printed_by(output: Path) -> str:
 
 def saved_steps(output: Path) -> list[int]:
     """The steps of the complete checkpoints. CompleteCheckpoints marks them; the loops rename a folder when it has its log.json."""
-    is_complete = lambda folder: (folder / COMPLETE).exists() or (folder / "log.json").exists()  # noqa: E731
-    return [checkpoint_step(checkpoint) for checkpoint in all_checkpoints(output) if is_complete(checkpoint)]
+    return [
+        checkpoint_step(checkpoint)
+        for checkpoint in all_checkpoints(output)
+        if (checkpoint / COMPLETE).exists() or (checkpoint / "log.json").exists()
+    ]
 
 
 def has_partial_checkpoint(output: Path) -> bool:
@@ -217,7 +220,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", list(OPTIONS)[:2])  # pretrain_imagenet.py saves and ends by the same functions as the second
+@pytest.mark.parametrize("script", list(OPTIONS)[:2])  # the third one uses the checkpoint functions of the second
 def test_sigterm_to_two_processes(start, tmp_path, script):
     """Slurm signals two processes and torchrun: they save one complete checkpoint, and continue to the undisturbed run's weights."""
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
