@@ -60,7 +60,7 @@ class LoopArguments:
         return {name: value for name, value in asdict(self).items() if value is not None and name != "hub_token"}
 
     def create_repository(self):
-        """Creates the repository on the Hub if the model will be published. A missing right shows before the training, not after days of it."""
+        """Creates the repository on the Hub, if the model will be published: a wrong token must show before the training, not after it."""
         if self.push_to_hub:
             name = self.hub_model_id or Path(self.output_dir).absolute().name
             self.hub_model_id = create_repo(name, token=self.hub_token, exist_ok=True).repo_id

@@ -274,7 +274,7 @@ def _check_labels(splits: Splits, names: list | None = None):
 
 
 def _encode_labels(splits: Splits, arguments: DataArguments) -> tuple[Splits, list[str], bool]:
-    """Returns the splits with numbers as labels, the names of the classes in the order of the numbers, and whether an image has several."""
+    """Returns the splits with numbers as labels, the names of the classes, and whether an image has several labels."""
     features = {split: dataset.features["label"] for split, dataset in splits.items()}
     inner = {split: getattr(feature, "feature", feature) for split, feature in features.items()}
     if isinstance(inner["train"], ClassLabel):

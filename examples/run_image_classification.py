@@ -106,7 +106,7 @@ def check_arguments(arguments: ModelArguments, data_arguments: DataArguments, tr
         raise SystemExit("--streaming needs --max_steps, because the length of a stream is not known.")
     if data_arguments.streaming and arguments.class_weights:
         raise SystemExit(
-            "--class_weights must count the images of each class before the training, but a stream is read while training: leave out one of "
+            "--class_weights must count the images first, but a stream is read while training: leave out one of "
             "--class_weights and --streaming."
         )
 

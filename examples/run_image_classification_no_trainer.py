@@ -74,7 +74,9 @@ class Arguments(LoopArguments):
     )
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Number of batches per optimizer step."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Largest learning rate, after the warm-up."})
-    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay of AdamW, for matrices only."})
+    weight_decay: float = field(
+        default=0.0, metadata={"help": "Weight decay of AdamW. Biases and normalisations have none."}
+    )
     max_grad_norm: float = field(default=1.0, metadata={"help": "Larger gradients are scaled down to this norm."})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "A name of transformers, such as cosine."})
     num_warmup_steps: int = field(default=0, metadata={"help": "Number of steps in which the learning rate rises."})
@@ -101,7 +103,7 @@ def main():
         raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
     if data_arguments.streaming and arguments.class_weights:
         raise SystemExit(
-            "--class_weights must count the images of each class before the training, but a stream is read while training: leave out one of "
+            "--class_weights must count the images first, but a stream is read while training: leave out one of "
             "--class_weights and --streaming."
         )
     if arguments.class_weights not in (None, "balanced"):

@@ -60,7 +60,7 @@ def data(saved_model, digits) -> str:
 
 
 def assert_two_processes_are_one(run_here, data: str, name: str, launcher: str, folder: Path) -> Path:
-    """Compares losses, weights, and metrics of 24 images, a number that two batches of 5 do not divide. Returns the folder of two processes."""
+    """Compares losses, weights, and the metrics of 24 images: two batches of 5 do not divide them. Returns the two processes' folder."""
     one, two = folder / "one", folder / "two"
     run_here(*shlex.split(training.parallel_command(name, data).removeprefix("examples/")), "--output_dir", one)
     training.run(training.parallel_command(name, data, launcher), two)

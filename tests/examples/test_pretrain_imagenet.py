@@ -248,7 +248,7 @@ def grey(number: int) -> bytes:
 
 
 def write_shards(folder: Path, kind: str, shards: int, images: list[tuple[bytes, int]]) -> str:
-    """Writes encoded images with their classes as other programs do, without the features of `datasets`. Returns the pattern of the files."""
+    """Writes shards as other programs do, without the features of `datasets`. Returns a pattern of the files."""
     for shard in range(shards):
         part = list(enumerate(images))[shard::shards]
         if kind == "parquet":
@@ -340,7 +340,7 @@ def test_learns_from_a_stream_too(run, digits, quickstart, tmp_path):
 
 
 def test_accumulated_batches_are_one_large_batch(run):
-    """Two batches of 8 give the weights of one of 16, but for the order of float32 sums. Mixing is off: it pairs images of one batch."""
+    """Two batches of 8 give the weights of one of 16, but for the order of float32 sums. Mixup is off: it pairs images of a batch."""
     options = (*SMALL_RUN[:2], "--warmup_epochs", "0", "--global_batch_size", "16", "--mixup", "0", "--cutmix", "0")
     options += ("--drop_path_rate", "0", "--optimizer", "sgd", "--learning_rate", "0.1", "--logging_steps", "1")
     weights = {}
