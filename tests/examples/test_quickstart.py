@@ -48,7 +48,7 @@ def test_defaults(quickstart):
 def test_same_seed_same_weights(run_here, tmp_path):
     weights = []
     for name in ("first", "second"):
-        run_here("quickstart.py", "--epochs", "1", "--output-dir", tmp_path / name)
+        run_here("quickstart.py", "--epochs", "1", "--image-size", "48", "--output-dir", tmp_path / name)
         weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
     assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
 
