@@ -11,7 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Runs a script with FSDP on CPUs. accelerate offers it for accelerators only, so it is told that its processes are such."""
+"""
+Runs a script with FSDP on CPUs.
+
+    accelerate launch --config_file examples/launch/fsdp2.yaml benchmarks/fsdp_on_cpu.py SCRIPT ...
+
+accelerate offers FSDP for accelerators only. Therefore this script tells accelerate that each process has an accelerator (an XPU).
+"""
 
 import runpy
 import sys

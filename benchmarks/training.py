@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-What the training examples reach on the digits of the quickstart, and how far two processes are from one. Writes docs/training.md with
-its pictures.
+Measures the accuracies of the training examples on the digits of the quickstart, and how much the losses of two processes differ from
+those of one. Writes the tables and pictures of docs/training.md.
 
-    make quickstart                    the model and the images
+    make quickstart                    writes the model and the images
     python benchmarks/training.py      about 8 minutes on two CPU cores
 
 Expected: accuracies of at least 0.95, and losses of two processes within 1e-4 of those of one.
@@ -47,7 +47,7 @@ EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
 QUICKSTART = Path("outputs") / "quickstart"
 DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
 
-# Crops that leave most of a digit, and no mirrored ones.
+# The crops keep most of each digit, and no digit is mirrored.
 FINE_TUNING = "--num_train_epochs 3 --per_device_train_batch_size 32 --learning_rate 3e-4 --random_crop_scale 0.7 --no_horizontal_flip"
 TRAINER = f"examples/run_image_classification.py {DATA} {FINE_TUNING} --do_train --do_eval"
 COMMANDS = {
@@ -61,8 +61,8 @@ COMMANDS = {
     "--per_device_train_batch_size 32 --learning_rate 5e-4",
 }
 
-# The same images in each step, of which every process has its part: two epochs of 56 images, in batches of 8. (Mixing pairs images of
-# one process, and stochastic depth is drawn in each.)
+# One process and two processes have the same images in each step: two epochs of 56 images, in global batches of 8. Mixup, cutmix and
+# stochastic depth are off, because their random numbers depend on the process.
 LOOP = "run_image_classification_no_trainer.py --max_train_steps 14 --logging_steps 1 --checkpointing_steps 5 --keep_checkpoints 3"
 PARALLEL = {
     "`Trainer`": "run_image_classification.py --do_train --do_eval --max_steps 14 --logging_steps 1 --save_strategy steps --save_steps 5 "
@@ -75,32 +75,33 @@ PARALLEL = {
 EVERYWHERE = "--max_train_samples 56 --per_device_eval_batch_size 5"
 LAUNCHERS = {
     "DDP": "-m torch.distributed.run --standalone --nproc-per-node=2",
-    # Two of the file's eight processes; in float32, for the comparison.
+    # With two processes in place of the file's eight, and in float32, for the comparison.
     "FSDP2": "-m accelerate.commands.launch --config_file examples/launch/fsdp2.yaml --num_processes 2 --mixed_precision no "
     "--main_process_port 0 benchmarks/fsdp_on_cpu.py",
 }
 
 
-def run(command: str, output: Path):
-    """Python with these arguments, in the folder of the project, on the CPU."""
-    # Sums of fewer threads are in another order.
+def run(command: str, output: Path) -> str:
+    """Runs Python with these arguments in the folder of the project, on one thread of the CPU, and returns what it printed."""
+    # The number of threads changes the order of sums, and so the last digits.
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
         [sys.executable, *shlex.split(command), "--output_dir", str(output)], cwd=ROOT, capture_output=True, text=True, env=environment
     )  # fmt: skip
     if process.returncode != 0:
         raise RuntimeError(f"python {command}\n{process.stderr}")
+    return process.stdout
 
 
 def parallel_command(name: str, data: str, launcher: str | None = None) -> str:
-    """By one process, or by the two of a launcher."""
+    """The arguments of Python that run a script in one process, or in two processes of a launcher."""
     size = 8 if launcher is None else 4
     command = f"examples/{PARALLEL[name]} {data} {EVERYWHERE} --per_device_train_batch_size {size}"
     return command if launcher is None else f"{LAUNCHERS[launcher]} {command}"
 
 
 def losses(output: Path) -> np.ndarray:
-    """Those that were logged in training, and that of the evaluation at the end."""
+    """Returns the logged losses of the training, and the loss of the evaluation at the end."""
     (*_, checkpoint) = sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     if (checkpoint / "log.json").is_file():
         log = json.loads((checkpoint / "log.json").read_text())
@@ -111,7 +112,7 @@ def losses(output: Path) -> np.ndarray:
 
 
 def draw_recipes(path: Path):
-    """The learning rate at every epoch, and a batch as the recipe `imagenet` makes it of two photos."""
+    """Draws the learning rate at every epoch, and a batch that the recipe `imagenet` makes of two photos."""
     sys.path.insert(0, str(EXAMPLES))
     script = runpy.run_path(str(EXAMPLES / "pretrain_imagenet.py"))
     figure = plt.figure(figsize=(15, 4.2), layout="constrained")
@@ -133,12 +134,12 @@ def draw_recipes(path: Path):
     processor = script["CrossViTImageProcessor"].from_image_size(240)
     transform = script["training_transform"](processor, training)
     photos = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
-    with script["random_numbers"](2):
+    with script["seeded_random_numbers"](2):
         images = torch.stack([transform(photos[number % 2]) for number in range(8)])
-        mixed, _ = script["mixing"](training, 2)(images.roll(1, 0).clone(), torch.arange(8) % 2)
+        mixed, _ = script["mixup_or_cutmix"](training, 2)(images.roll(1, 0).clone(), torch.arange(8) % 2)
     mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
     axes = right.subplots(2, 6)
-    for row, (batch, label) in enumerate(((images, "augmented"), (mixed, "and mixed"))):
+    for row, (batch, label) in enumerate(((images, "augmented"), (mixed, "augmented and mixed"))):
         for axis, image in zip(axes[row], batch):
             axis.imshow((image * std + mean).clamp(0, 1).permute(1, 2, 0))
             axis.set_xticks([])
@@ -204,7 +205,9 @@ def main():
             flags=re.S,
         )
         if count != 1:
-            raise SystemExit(f"{page} must have one place <!-- {name} --> ... <!-- end -->, has {count}.")
+            raise SystemExit(
+                f"{page} has {count} places <!-- {name} --> ... <!-- end -->, expected 1: add or remove them."
+            )
     page.write_text(text)
     print(f"wrote {page}")
 

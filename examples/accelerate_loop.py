@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the training loops with `accelerate` share: options, evaluation, and what is saved and published at the end."""
+"""Options, evaluation, and the files at the end: the common parts of the training loops with `accelerate`."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -23,39 +23,44 @@ from huggingface_hub import create_repo, upload_folder
 from image_data import DataArguments, ImageData, print_bad_images
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from training_report import PICTURE, PICTURE_OF_CARD, draw_training, metric_of
+from training_report import CARD_TEXT, PICTURE, draw_training, main_metric_name
 
 from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 
 
 @dataclass
 class LoopArguments:
-    output_dir: str = field(default="outputs", metadata={"help": "Where everything is written."})
+    output_dir: str = field(default="outputs", metadata={"help": "Folder for all files that are written."})
     num_train_samples: int | None = field(
         default=None,
-        metadata={"help": "Number of training images, which a stream does not tell (ImageNet-1k: 1281167)."},
+        metadata={"help": "Number of training images, needed for a stream (ImageNet-1k: 1281167)."},
     )
     mixed_precision: str | None = field(
-        default=None, metadata={"help": "no, fp16 or bf16. By default what `accelerate config` was told."}
+        default=None, metadata={"help": "no, fp16 or bf16. By default that of `accelerate config`."}
     )
-    logging_steps: int = field(default=10, metadata={"help": "Steps between two entries of the training loss."})
-    keep_checkpoints: int = field(default=2, metadata={"help": "How many checkpoints are kept."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that read images, per GPU."})
-    report_to: str | None = field(default=None, metadata={"help": "tensorboard, trackio, wandb, ..."})
+    logging_steps: int = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
+    keep_checkpoints: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images, per GPU."})
+    report_to: str | None = field(
+        default=None, metadata={"help": "Tracker of losses and metrics: tensorboard, trackio, wandb, ..."}
+    )
     seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Publish the model at the end."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the model on the Hub at the end."})
     hub_model_id: str | None = field(
-        default=None, metadata={"help": "As USER/NAME. By default you and the name of the output folder."}
+        default=None,
+        metadata={"help": "Repository on the Hub, as USER/NAME. By default your name and that of the output folder."},
     )
-    hub_token: str | None = field(default=None, metadata={"help": "Default: that of `hf auth login`."})
+    hub_token: str | None = field(
+        default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
+    )
 
     @property
     def logged(self) -> dict[str, int | float | str | bool]:
-        """What trackers are told of these options: all but those that are not given, and the secret one."""
+        """The options for trackers: those that have a value, without the secret token."""
         return {name: value for name, value in asdict(self).items() if value is not None and name != "hub_token"}
 
     def create_repository(self):
-        """Of the model on the Hub, if it is to be published: before a training of days, not after it."""
+        """Creates the repository on the Hub, if the model will be published: a wrong token must show before the training, not after it."""
         if self.push_to_hub:
             name = self.hub_model_id or Path(self.output_dir).absolute().name
             self.hub_model_id = create_repo(name, token=self.hub_token, exist_ok=True).repo_id
@@ -63,11 +68,11 @@ class LoopArguments:
 
 @torch.no_grad()
 def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores (N, classes) and labels of all images, each once."""
+    """Returns the scores (N, classes) and the labels (N,) of all images, each once."""
     model.eval()
     scores, labels = [], []
     for batch in tqdm(data_loader, desc="evaluating", disable=not accelerator.is_main_process, leave=False):
-        # The processes get equally many images, the last batch filled up with earlier ones, which this leaves out again.
+        # accelerate fills up the last batch with earlier images, so that all processes have equally many. This drops them again.
         batch_scores, batch_labels = accelerator.gather_for_metrics(
             (model(batch["pixel_values"]).logits, batch["labels"])
         )
@@ -81,11 +86,11 @@ def save_results(
     model, image_processor, arguments: LoopArguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores, labels
 ):  # fmt: skip
     """
-    The model with its card, the metrics of the last entry of the log in all_results.json, and their picture; on the Hub too, if
-    asked.
+    Writes the image processor, the model card, the metrics of the last entry of the log (all_results.json) and their picture. With
+    `--push_to_hub`, publishes them with the model.
     """
     output = Path(arguments.output_dir)
-    metric = metric_of(data.multi_label)
+    metric = main_metric_name(data.multi_label)
     results = {name: value for name, value in log[-1].items() if name != "step"}
     (output / "all_results.json").write_text(json.dumps(results, indent=4))
     one_label = None if data.multi_label else labels.numpy()
@@ -93,7 +98,7 @@ def save_results(
     image_processor.save_pretrained(output)
     metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
     name = arguments.hub_model_id or str(output)
-    card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=PICTURE_OF_CARD)
+    card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=CARD_TEXT)
     card.save(output / "README.md")
     if data_arguments.skip_bad_images:
         print_bad_images(output)

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints of training loops with `accelerate`: whole ones or none, and one more when the job is told to end."""
+"""Checkpoints of training loops with `accelerate`: each is written completely or not at all; SIGTERM saves one more."""
 
 import json
 import os
@@ -24,17 +24,20 @@ from accelerate import Accelerator
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole one: a checkpoint gets its name when all of it is written."""
-    checkpoints = sorted(output.glob("checkpoint-*"), key=step_of)
+    """The newest checkpoint. It is complete, because a folder gets the name `checkpoint-STEP` when all of it is written."""
+    checkpoints = sorted(output.glob("checkpoint-*"), key=checkpoint_step)
     return checkpoints[-1] if checkpoints else None
 
 
-def step_of(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
 def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
-    """Writes aside, renames, and only then removes the oldest: whenever the run is killed, a whole checkpoint remains."""
+    """
+    Writes a checkpoint into another folder, then renames the folder, then removes all but the newest `keep` checkpoints. Whenever the
+    run is killed, a complete checkpoint remains.
+    """
     unfinished = output / "_unfinished-checkpoint"
     if accelerator.is_main_process:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -46,36 +49,36 @@ def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list
         checkpoint = output / f"checkpoint-{step:07d}"
         shutil.rmtree(checkpoint, ignore_errors=True)
         os.replace(unfinished, checkpoint)
-        for old in sorted(output.glob("checkpoint-*"), key=step_of)[:-keep]:
+        for old in sorted(output.glob("checkpoint-*"), key=checkpoint_step)[:-keep]:
             shutil.rmtree(old)
 
 
 def load_checkpoint(accelerator: Accelerator, output: Path) -> tuple[int, list[dict]]:
-    """Continues from the newest whole checkpoint, if there is one: the number of steps that are done, and their log."""
+    """Loads the newest checkpoint, if there is one. Returns the number of steps that are done, and their log."""
     checkpoint = last_checkpoint(output)
     if checkpoint is None:
         return 0, []
     accelerator.load_state(str(checkpoint))
     accelerator.print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
-    return step_of(checkpoint), json.loads((checkpoint / "log.json").read_text())
+    return checkpoint_step(checkpoint), json.loads((checkpoint / "log.json").read_text())
 
 
-def note_sigterm(accelerator: Accelerator):
-    """SIGTERM, with which Slurm and others announce the end of a job, lets the loop finish its step: see `end_if_told`."""
+def watch_for_sigterm(accelerator: Accelerator):
+    """Lets the loop finish its step after SIGTERM, the signal by which Slurm announces the end of a job: see `end_after_sigterm`."""
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
 
 
 def ignore_sigterm(worker: int):
-    """For the processes that read images: Slurm signals them too, and the last steps still need them."""
+    """Keeps a process that reads images alive, because Slurm signals it too and the last step still needs its images."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def end_if_told(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
-    """If any process has received SIGTERM, all save a checkpoint and end the program, with the exit status of that signal."""
+def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
+    """If any process has received SIGTERM, all processes save a checkpoint and end with the exit status of that signal."""
     if not accelerator.check_trigger():
         return
     checkpoint = last_checkpoint(output)
-    if checkpoint is None or step_of(checkpoint) != step:
+    if checkpoint is None or checkpoint_step(checkpoint) != step:
         save_checkpoint(accelerator, output, step, log, keep)
     accelerator.print(f"SIGTERM: saved step {step} in {output}; the same command continues from there", flush=True)
     accelerator.end_training()

@@ -22,8 +22,8 @@ from transformers import HfArgumentParser
 
 def parse_arguments(*dataclasses, description: str, defaults: dict | None = None) -> tuple:
     """
-    One instance of each, from the command line or from the one JSON file that is given there; what neither says is as in
-    `defaults`, and else as the dataclasses say.
+    Returns one instance of each dataclass. The command line gives the values, or names one JSON file that gives them. Missing values
+    come from `defaults`, and otherwise from the dataclasses.
     """
     parser = HfArgumentParser(dataclasses, description=description)
     if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
@@ -31,5 +31,5 @@ def parse_arguments(*dataclasses, description: str, defaults: dict | None = None
     parser.set_defaults(**(defaults or {}))
     *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists those that there are")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists all arguments")
     return tuple(parsed)

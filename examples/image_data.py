@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Images with their classes, for the training examples: from the Hub, folders, CSV or parquet files; and what to do with bad ones."""
+"""Loads images with their classes from the Hub, folders, CSV or parquet files, and leaves out images that cannot be read."""
 
 import io
 import json
@@ -31,10 +31,10 @@ from PIL import Image as PILImage
 
 Splits = DatasetDict | IterableDatasetDict
 
-# Of files, by their ending: how `datasets` calls them.
+# The ending of a file, and the builder of `datasets` that reads such files.
 BUILDERS = {".csv": "csv", ".parquet": "parquet", ".tar": "webdataset"}
 
-# Images of a stream that each process which reads it keeps, to draw the next one from.
+# Each process that reads a stream keeps this many images, and draws the next one from them.
 SHUFFLE_BUFFER = 1000
 
 
@@ -43,30 +43,39 @@ class DataArguments:
     _argument_group_name = "data: one of --dataset_name, --train_dir and --train_file"
 
     dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the Hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Configuration of the data set, if it has several."}
+    )
     train_dir: str | None = field(default=None, metadata={"help": "Folder with a folder of images per class."})
-    validation_dir: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+    validation_dir: str | None = field(default=None, metadata={"help": "Such a folder with the evaluation images."})
     train_file: str | None = field(
         default=None,
         metadata={
             "help": "CSV with a column of paths and one of classes, or images in parquet or WebDataset (.tar) shards."
         },
     )
-    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+    validation_file: str | None = field(default=None, metadata={"help": "Such a file with the evaluation images."})
     train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
     validation_split: str | None = field(
         default=None, metadata={"help": "Name of the split to evaluate on. By default validation, val or test."}
     )
     train_val_split: float = field(
-        default=0.15, metadata={"help": "Part of the training images to evaluate on where there is no such split."}
+        default=0.15, metadata={"help": "Part of the training images to evaluate on if there is no split for it."}
     )
-    image_column_name: str | None = field(default=None, metadata={"help": "By default the one column of images."})
-    label_column_name: str | None = field(default=None, metadata={"help": "By default the one column of classes."})
+    image_column_name: str | None = field(
+        default=None, metadata={"help": "Column of images. By default the first that is recognized."}
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Column of classes. By default the first that is recognized."}
+    )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many images only."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on this many images only."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data while training, instead of before it."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read the images while training, instead of loading all of them first."}
+    )
     num_classes: int | None = field(
-        default=None, metadata={"help": "Number of classes, for a stream whose labels are plain numbers from 0."}
+        default=None,
+        metadata={"help": "Number of classes, needed for a stream whose labels are plain numbers from 0."},
     )
     skip_bad_images: bool = field(
         default=False, metadata={"help": "Leave out images that cannot be read, and list them in bad_images.jsonl."}
@@ -74,7 +83,7 @@ class DataArguments:
 
     @property
     def source(self) -> str:
-        """What a model card calls the data: their name on the Hub, or how they were loaded."""
+        """The name of the data in a model card: their name on the Hub, or the kind of file they come from."""
         if self.dataset_name:
             return self.dataset_name
         return Path(self.train_file).suffix[1:] if self.train_file else "imagefolder"
@@ -89,8 +98,8 @@ class ImageData:
     multi_label: bool
 
 
-def problem_of(image: dict) -> str | None:
-    """Why an encoded image, `{"path": ..., "bytes": ...}`, cannot be used; None if it can."""
+def decoding_error(image: dict) -> str | None:
+    """The reason why an encoded image, `{"path": ..., "bytes": ...}`, cannot be decoded; None if it can."""
     try:
         read_image(image)
     except ValueError as error:
@@ -98,16 +107,17 @@ def problem_of(image: dict) -> str | None:
     return None
 
 
-def name_of(image: dict) -> str:
+def image_name(image: dict) -> str:
+    """The path of an encoded image, or its size if it has no path."""
     return image["path"] or f"an image of {len(image['bytes'] or b'')} bytes"
 
 
 def read_image(image: dict) -> PILImage.Image:
     """
-    The image in RGB, of an animation the first frame.
+    Decodes an image to RGB; of an animation, the first frame.
 
     Raises:
-        ValueError: If it cannot be decoded, with its name.
+        ValueError: If the image cannot be decoded. The message names the image.
     """
     try:
         if image["bytes"] == b"":
@@ -115,17 +125,17 @@ def read_image(image: dict) -> PILImage.Image:
         source = io.BytesIO(image["bytes"]) if image["bytes"] is not None else image["path"]
         with PILImage.open(source) as decoded:
             return decoded.convert("RGB")
-    # Pillow raises many kinds of exceptions at broken files.
+    # Broken files make Pillow raise many kinds of exceptions.
     except Exception as error:
         raise ValueError(
-            f"{name_of(image)} cannot be read: {error}. Mend or remove it, or leave out all such images with --skip_bad_images."
+            f"{image_name(image)} cannot be read: {error}. Mend or remove it, or leave out all such images with --skip_bad_images."
         ) from error
 
 
 def _load_dataset(*arguments, **kwargs) -> Splits:
     try:
         return load_dataset(*arguments, **kwargs)
-    # Absent repositories, no network, empty files, unknown configurations: each has an exception of its own, and a message.
+    # An absent repository, a missing network, an empty file and an unknown configuration each raise an exception of their own kind.
     except Exception as error:
         raise SystemExit(f"The images cannot be loaded: {error}") from error
 
@@ -138,7 +148,9 @@ def _load(arguments: DataArguments) -> Splits:
     }
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
-        raise SystemExit(f"Give one source of images, of {', '.join(sources)}; got {' and '.join(given) or 'none'}.")
+        raise SystemExit(
+            f"Give one of {', '.join(sources)} as the source of images; got {' and '.join(given) or 'none'}."
+        )
     if arguments.dataset_name:
         return _load_dataset(arguments.dataset_name, arguments.dataset_config_name, streaming=arguments.streaming)
 
@@ -159,35 +171,41 @@ def _load(arguments: DataArguments) -> Splits:
     files = {split: file for split, file in files.items() if file}
     for split, file in files.items():
         if "://" not in file and not glob(file):
-            raise SystemExit(f"--{split}_file {file} does not exist.")
+            raise SystemExit(
+                f"--{split}_file {file} does not exist. Give the path of a file, or a pattern such as 'shards/*.tar'."
+            )
     kinds = {Path(file).suffix for file in files.values()}
     if not kinds <= BUILDERS.keys() or len(kinds) > 1:
         raise SystemExit(
-            f"--train_file and --validation_file must be of one kind, of {', '.join(BUILDERS)}; got {files}."
+            f"--train_file and --validation_file must both end in one of {', '.join(BUILDERS)}; got {', '.join(files.values())}."
         )
     return _load_dataset(BUILDERS[kinds.pop()], data_files=files, streaming=arguments.streaming)
 
 
 def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Splits:
-    """The splits `train` and `validation`."""
+    """Returns the splits `train` and `validation`."""
     if arguments.train_split not in splits:
-        raise SystemExit(f"--train_split {arguments.train_split} does not exist; there are: {', '.join(splits)}.")
+        raise SystemExit(f"--train_split {arguments.train_split} does not exist; choose one of {', '.join(splits)}.")
     validation = arguments.validation_split
     if validation is None:
         validation = next((name for name in ("validation", "val", "test") if name in splits), None)
     elif validation not in splits:
-        raise SystemExit(f"--validation_split {validation} does not exist; there are: {', '.join(splits)}.")
+        raise SystemExit(f"--validation_split {validation} does not exist; choose one of {', '.join(splits)}.")
     chosen = {"train": splits[arguments.train_split]}
     if validation is not None:
         chosen["validation"] = splits[validation]
     elif arguments.streaming:
-        raise SystemExit("A stream cannot be divided: give --validation_dir, --validation_file or --validation_split.")
+        raise SystemExit(
+            "A stream cannot be divided, and it has no split to evaluate on: give --validation_dir, --validation_file or "
+            "--validation_split."
+        )
     else:
         if not 0 < arguments.train_val_split < 1:
-            raise SystemExit(f"--train_val_split is a part between 0 and 1, got {arguments.train_val_split}.")
+            raise SystemExit(f"--train_val_split must be between 0 and 1, got {arguments.train_val_split}.")
         if len(chosen["train"]) < 2:
             raise SystemExit(
-                f"There are {len(chosen['train'])} training images: too few to evaluate on a part of them."
+                f"The number of training images is {len(chosen['train'])}, expected at least 2 to evaluate on a part of them. Add images, or "
+                "give --validation_dir, --validation_file or --validation_split."
             )
         parts = chosen["train"].train_test_split(arguments.train_val_split, seed=seed)
         chosen = {"train": parts["train"], "validation": parts["test"]}
@@ -198,7 +216,7 @@ def _choose_splits(splits: Splits, arguments: DataArguments, seed: int) -> Split
 
 
 def _choose_columns(splits: Splits, arguments: DataArguments) -> Splits:
-    """The columns `image` and `label` alone, the images encoded."""
+    """Returns the splits with the columns `image` and `label` only; the images stay encoded."""
     features = splits["train"].features or {}
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     labels = [
@@ -213,71 +231,74 @@ def _choose_columns(splits: Splits, arguments: DataArguments) -> Splits:
                 "In a folder, put the images of each class into a folder of its own. " if arguments.train_dir else ""
             )
             raise SystemExit(
-                f"There is no column of {kind}s{f' named {column}' if column else ''}; there are: {', '.join(features)}. "
-                f"{hint}Name it with --{kind}_column_name."
+                f"There is no column of {kind}s{f' named {column}' if column else ''}; the columns are {', '.join(features)}. "
+                f"{hint}Name the column with --{kind}_column_name."
             )
         columns[kind] = column
     files = {"train": arguments.train_file, "validation": arguments.validation_file}
     for split, dataset in splits.items():
         is_path = isinstance(features[columns["image"]], Value)
-        if not is_path:  # first of all: a stream would decode it at each of the other steps
+        if not is_path:  # before all other steps, because a stream would decode the image at each of them
             dataset = dataset.cast_column(columns["image"], Image(decode=False))
         dataset = dataset.select_columns(list(columns.values()))
         dataset = dataset.rename_columns({column: kind for kind, column in columns.items() if column != kind})
-        if is_path:  # in a CSV, relative to it
+        if is_path:  # relative to the CSV
             folder = Path(files.get(split) or arguments.train_file).parent
-            kinds = dataset.features  # which a stream forgets
+            features_of_map = dataset.features  # given to `map`, because a stream forgets them
             dataset = dataset.map(
-                lambda sample, folder=folder: {"image": str(folder / sample["image"])}, features=kinds
+                lambda sample, folder=folder: {"image": str(folder / sample["image"])}, features=features_of_map
             )
             dataset = dataset.cast_column("image", Image(decode=False))
         splits[split] = dataset
     return splits
 
 
-def _values(dataset: Dataset) -> set:
-    """All labels that occur."""
+def _occurring_labels(dataset: Dataset) -> set:
     return {value for label in dataset["label"] for value in (label if isinstance(label, list) else [label])}
 
 
 def _check_labels(splits: Splits, names: list | None = None):
-    """Every label needs a training image."""
-    values = {split: _values(dataset) for split, dataset in splits.items()}
+    """Ends the program if a label has no training image."""
+    values = {split: _occurring_labels(dataset) for split, dataset in splits.items()}
     if None in values["train"] | values["validation"]:
-        raise SystemExit("Some images have no label: the column has empty cells. Fill or remove these rows.")
+        raise SystemExit(
+            "Some images have no label, because the column of labels has empty cells. Fill these cells or remove the rows."
+        )
     added = sorted(values["validation"] - values["train"])
     if added:
         added = added if names is None else [names[value] for value in added]
         raise SystemExit(
-            f"No training image has the label {', '.join(map(str, added))}, which validation images have. Add some, or remove "
-            "these images."
+            f"Validation images have the label {', '.join(map(str, added))}, but no training image has it. Add such training images, "
+            "or remove these validation images."
         )
 
 
 def _encode_labels(splits: Splits, arguments: DataArguments) -> tuple[Splits, list[str], bool]:
-    """Classes as numbers; strings are numbered in alphabetical order."""
+    """Returns the splits with numbers as labels, the names of the classes, and whether an image has several labels."""
     features = {split: dataset.features["label"] for split, dataset in splits.items()}
     inner = {split: getattr(feature, "feature", feature) for split, feature in features.items()}
     if isinstance(inner["train"], ClassLabel):
         names = inner["train"].names
         if getattr(inner["validation"], "names", None) != names:
             raise SystemExit(
-                f"The classes of the validation images, {inner['validation']}, are not those of the training images, {names}."
+                f"The validation images have the classes {getattr(inner['validation'], 'names', inner['validation'])}, expected those of the "
+                f"training images, {names}. Give both the same classes in the same order."
             )
         if not arguments.streaming:
             _check_labels(splits, names)
         return splits, names, inner["train"] is not features["train"]
     if arguments.streaming and arguments.num_classes is None:
         raise SystemExit(
-            "A stream does not tell its classes in advance: use a data set with ClassLabel, --num_classes, or no --streaming."
+            "The classes of this stream are not known before it is read: give --num_classes, use a data set with ClassLabel, or leave out "
+            "--streaming."
         )
     if arguments.streaming:
         for split, dataset in splits.items():
-            # Text, as WebDataset shards have it, becomes a number too.
+            # WebDataset shards have labels as text.
             splits[split] = dataset.map(lambda sample: {"label": int(sample["label"])})
         return splits, [str(number) for number in range(arguments.num_classes)], False
     _check_labels(splits)
-    names = [str(value) for value in sorted(_values(splits["train"]))]
+    names = [str(value) for value in sorted(_occurring_labels(splits["train"]))]
     numbers = {name: number for number, name in enumerate(names)}
     for split, dataset in splits.items():
         dataset = dataset.map(lambda sample: {"label": numbers[str(sample["label"])]})
@@ -287,15 +308,15 @@ def _encode_labels(splits: Splits, arguments: DataArguments) -> tuple[Splits, li
 
 def load_images(arguments: DataArguments, seed: int) -> ImageData:
     """
-    Loads what the arguments name. Mistakes in them, missing splits, columns or labels and empty splits end the program with a
-    message before anything is trained.
+    Loads the images that the arguments name. Mistakes in the arguments, missing splits, columns or labels, and empty splits end the
+    program with a message.
     """
     splits = _choose_columns(_choose_splits(_load(arguments), arguments, seed), arguments)
     splits, classes, multi_label = _encode_labels(splits, arguments)
     for split, most in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
         if most is not None:
             dataset = splits[split]
-            # As in transformers' examples, a part of the shuffled images: files are usually sorted by their class.
+            # Shuffled first, because files are usually sorted by their class.
             shuffled = dataset.shuffle(seed=seed)
             splits[split] = (
                 shuffled.take(most) if arguments.streaming else shuffled.select(range(min(most, len(dataset))))
@@ -308,15 +329,15 @@ def load_images(arguments: DataArguments, seed: int) -> ImageData:
 
 
 class _IsReadable:
-    """For streams: tells whether an image can be used, and appends those that cannot to a file that all processes share."""
+    """Tells whether an image of a stream can be decoded. Other images are appended to a file that all processes share."""
 
     def __init__(self, report: Path):
         self.report = report
 
     def __call__(self, sample: dict) -> bool:
-        problem = problem_of(sample["image"])
+        problem = decoding_error(sample["image"])
         if problem is not None:
-            _append(self.report, [{"image": name_of(sample["image"]), "problem": problem}])
+            _append(self.report, [{"image": image_name(sample["image"]), "problem": problem}])
         return problem is None
 
 
@@ -327,8 +348,8 @@ def _append(report: Path, bad_images: list[dict[str, str]]):
 
 def leave_out_bad_images(data: ImageData, output_dir: Path, is_main_process: bool, num_proc: int | None = None):
     """
-    Removes the images that cannot be read from both splits, and lists them in `bad_images.jsonl`: `{"image": name, "problem":
-    reason}`. All processes call this, the main one first.
+    Removes images that cannot be decoded from both splits, and lists them in `bad_images.jsonl`, one line of `{"image": name,
+    "problem": reason}` each. All processes call this, the main one first.
     """
     report = output_dir / "bad_images.jsonl"
     if is_main_process:
@@ -339,7 +360,7 @@ def leave_out_bad_images(data: ImageData, output_dir: Path, is_main_process: boo
             data.splits[split] = dataset.filter(_IsReadable(report))
             continue
         images = dataset.map(
-            lambda sample: {"name": name_of(sample["image"]), "problem": problem_of(sample["image"])},
+            lambda sample: {"name": image_name(sample["image"]), "problem": decoding_error(sample["image"])},
             remove_columns=dataset.column_names,
             num_proc=num_proc,
             desc=f"reading all {split} images",
@@ -349,12 +370,12 @@ def leave_out_bad_images(data: ImageData, output_dir: Path, is_main_process: boo
             _append(report, [{"image": image["name"], "problem": image["problem"]} for image in bad])
         readable = [index for index, problem in enumerate(images["problem"]) if problem is None]
         if not readable:
-            raise SystemExit(f"No image of the {split} split can be read: see {report}.")
+            raise SystemExit(f"No image of the {split} split can be read: {report} has the reasons.")
         data.splits[split] = dataset.select(readable)
 
 
 def print_bad_images(output_dir: Path):
-    """How many were left out. A stream may have come to one several times."""
+    """Prints how many images were left out. Each counts once, although a stream may have read it several times."""
     report = output_dir / "bad_images.jsonl"
     print(f"{len(set(report.open()))} images could not be read and were left out; {report} names them.")
 
@@ -364,7 +385,7 @@ def collate(samples: list[dict]) -> dict[str, torch.Tensor]:
 
 
 class ImageTransform:
-    """From encoded images to `pixel_values` and `labels`."""
+    """Turns a sample with an encoded image into one with `pixel_values` and `labels`."""
 
     def __init__(self, transform, data: ImageData):
         self.transform, self.num_classes, self.multi_label = transform, len(data.classes), data.multi_label
@@ -377,8 +398,11 @@ class ImageTransform:
 
 
 @contextmanager
-def random_numbers(*key: int):
-    """Python's, NumPy's and PyTorch's follow from these numbers alone; afterwards they go on as if nothing had been."""
+def seeded_random_numbers(*key: int):
+    """
+    Inside, the random numbers of Python, NumPy and PyTorch depend on these numbers only. Outside, they are the same as without this
+    block.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence(key).generate_state(2)
     random.seed(int(words[0]))
@@ -394,15 +418,16 @@ def random_numbers(*key: int):
 
 class AugmentedImages(torch.utils.data.Dataset):
     """
-    A data set with a random transform that depends on the seed, the epoch and the image alone. Neither the number of processes and
-    of workers changes it, nor that a run was interrupted; and it takes no random numbers from the model.
+    A data set with a random transform that depends on the seed, the epoch and the image only. Therefore a continued run, and a run
+    with another number of processes or workers, augments each image in the same way. The model's random numbers stay the same too.
 
-    An index is that of an image, or a pair of it and of a number that tells apart its repetitions in one epoch.
+    An index is the number of an image. If an image comes several times in one epoch, the index is a pair of the number of the image
+    and the number of its repetition.
     """
 
     def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
         self.dataset, self.transform, self.seed = dataset, transform, seed
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # which workers read that are running already
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # shared with workers that run already
 
     def set_epoch(self, epoch: int):
         self._epoch.fill_(epoch)
@@ -412,14 +437,15 @@ class AugmentedImages(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
         image, *repetition = index if isinstance(index, tuple) else (index,)
-        with random_numbers(self.seed, int(self._epoch), image, *repetition):
+        with seeded_random_numbers(self.seed, int(self._epoch), image, *repetition):
             return self.transform(self.dataset[image])
 
 
 class AugmentedStream(torch.utils.data.IterableDataset):
     """
-    The same for a stream, whose images have no index: the random numbers follow from the file's bytes or name. For training it does
-    not end: after the last image comes the next epoch, so that processes whose parts differ in length need not wait for each other.
+    A stream with such a transform. Its images have no number, therefore the random numbers depend on the bytes or the name of the
+    file. A stream for training is endless: the next epoch follows the last image. Otherwise a process with fewer images would end
+    earlier than the others, and they would wait for it forever.
     """
 
     def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int, endless: bool):
@@ -436,15 +462,17 @@ class AugmentedStream(torch.utils.data.IterableDataset):
             for sample in self.dataset:
                 image = sample["image"]
                 key = zlib.crc32(image["path"].encode() if image["bytes"] is None else image["bytes"])
-                with random_numbers(self.seed, epoch, key):
+                with seeded_random_numbers(self.seed, epoch, key):
                     transformed = self.transform(sample)
                 yield transformed
-            if sample is None or not self.endless:  # a worker may have no part in the stream
+            if sample is None or not self.endless:  # a worker without images would search forever
                 return
 
 
-def transformed(dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0, training: bool = False):
-    """The samples of a split as the model takes them; `set_epoch` changes the augmentation. In training a stream is endless."""
+def with_transform(
+    dataset: Dataset | IterableDataset, transform, data: ImageData, seed: int = 0, training: bool = False
+):
+    """Returns a split with samples for the model; its `set_epoch` changes the augmentation. A stream for training is endless."""
     transform = ImageTransform(transform, data)
     if isinstance(dataset, IterableDataset):
         return AugmentedStream(dataset, transform, seed, endless=training)

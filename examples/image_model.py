@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The model that the training examples fine-tune, what of it is trained, and how its images are prepared."""
+"""Loads the model for the training examples, chooses the parameters to train, and prepares the images."""
 
 from dataclasses import dataclass, field
 
@@ -30,40 +30,54 @@ class LoadArguments:
 
     model_name_or_path: str = field(
         default="crossvit_15_dagger_240",
-        metadata={"help": "Folder, Hub repository, or name of a published architecture for random weights."},
+        metadata={
+            "help": "Folder or Hub repository of the model, or name of a published architecture to start from random weights."
+        },
     )
-    config_name: str | None = field(default=None, metadata={"help": "The same for its configuration, if not that."})
+    config_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder, Hub repository or architecture of the configuration. By default that of the model."
+        },
+    )
     image_processor_name: str | None = field(
-        default=None, metadata={"help": "Folder or Hub repository of the image processor, if not that of the model."}
+        default=None,
+        metadata={"help": "Folder or Hub repository of the image processor. By default that of the model."},
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloaded files."})
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = field(
-        default=None, metadata={"help": "For private repositories. Default: that of `hf auth login`."}
+        default=None, metadata={"help": "Token for private repositories. By default that of `hf auth login`."}
     )
     image_size: int | None = field(
         default=None,
-        metadata={"help": "Pixels per side, a multiple of 12, if not that of the model: resizes its positions."},
+        metadata={
+            "help": "Pixels per side, a multiple of 12. By default that of the model; otherwise its position embeddings are resized."
+        },
     )
     ignore_mismatched_sizes: bool = field(
-        default=True, metadata={"help": "New heads for a model of other classes. Otherwise that is an error."}
+        default=True,
+        metadata={"help": "Give a model with other classes new heads. If switched off, such a model is an error."},
     )
     drop_path_rate: float | None = field(
-        default=None, metadata={"help": "Stochastic depth, if not that of the model."}
+        default=None, metadata={"help": "Probability of stochastic depth. By default that of the model."}
     )
 
 
 @dataclass
 class ModelArguments(LoadArguments):
-    """And for fine-tuning."""
+    """Adds the options of fine-tuning."""
 
-    freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification heads alone."})
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification heads only."})
     lora_rank: int | None = field(
         default=None,
-        metadata={"help": "Train adapters of this rank and the heads alone (needs peft); merged at the end."},
+        metadata={
+            "help": "Train only LoRA adapters of this rank and the heads. Adapters are merged at the end. Needs peft."
+        },
     )
     class_weights: str | None = field(
-        default=None, metadata={"help": "`balanced`: every class counts the same, however many images it has."}
+        default=None,
+        metadata={"help": "`balanced` gives each class the same weight in the loss, although some have fewer images."},
     )
 
 
@@ -72,23 +86,26 @@ class AugmentationArguments:
     _argument_group_name = "augmentation of the training images"
 
     random_crop_scale: float = field(
-        default=0.08, metadata={"help": "Smallest part of an image's area that a crop shows; 1 shows all of it."}
+        default=0.08,
+        metadata={"help": "Smallest part of an image's area that a random crop shows; 1 shows all of it."},
     )
     horizontal_flip: bool = field(
         default=True,
-        metadata={"help": "Mirrors half of the images; not for text, digits and other things with a side."},
+        metadata={
+            "help": "Mirror half of the images. Switch it off for text and digits, which differ from their mirror image."
+        },
     )
 
 
 def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
-    """The size for each branch that keeps the ratio of the configured ones, as near as whole patches allow."""
+    """Image size of each branch. Their ratio is that of the configured sizes, rounded to whole patches."""
     first, _ = config.branch_image_size(0)
     sizes = [image_size * config.branch_image_size(branch)[0] / first for branch in range(config.num_branches)]
     return [patch * max(1, round(size / patch)) for size, patch in zip(sizes, config.patch_sizes)]
 
 
 def load_model(arguments: LoadArguments, data: ImageData):
-    """The model with heads for these classes, and its image processor."""
+    """Returns the model with heads for these classes, and its image processor."""
     name = arguments.model_name_or_path
     config_name = arguments.config_name or name
     download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
@@ -99,7 +116,7 @@ def load_model(arguments: LoadArguments, data: ImageData):
             config = CrossViTConfig.from_pretrained(config_name, **download)
         except OSError as error:
             variants = ", ".join(CROSSVIT_VARIANTS)
-            raise SystemExit(f"{error}\nFor random weights give one of these names: {variants}.") from error
+            raise SystemExit(f"{error}\nTo start from random weights give one of these names: {variants}.") from error
     if arguments.image_size is not None:
         if arguments.image_size % config.patch_sizes[0]:
             raise SystemExit(
@@ -129,9 +146,10 @@ def load_model(arguments: LoadArguments, data: ImageData):
 
 
 def training_transform(image_processor: CrossViTImageProcessor, augmentation: AugmentationArguments) -> v2.Compose:
+    """Random crop and mirror image: PIL image to (3, height, width)."""
     if not 0 < augmentation.random_crop_scale <= 1:
         raise SystemExit(
-            f"--random_crop_scale is a part of the image, more than 0 and at most 1; got {augmentation.random_crop_scale}."
+            f"--random_crop_scale must be more than 0 and at most 1; got {augmentation.random_crop_scale}."
         )
     size = (image_processor.crop_size["height"], image_processor.crop_size["width"])
     return v2.Compose(
@@ -148,11 +166,12 @@ def training_transform(image_processor: CrossViTImageProcessor, augmentation: Au
 
 
 def evaluation_transform(image_processor: CrossViTImageProcessor) -> v2.Lambda:
+    """The image processor as a transform: PIL image to (3, height, width)."""
     return v2.Lambda(lambda image: image_processor(image, return_tensors="pt").pixel_values[0])
 
 
 def weighted_loss(weights: torch.Tensor, outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
-    """Cross-entropy with a weight per class, as the mean over all images of an optimizer step."""
+    """Cross-entropy with a weight per class, averaged over the images of an optimizer step."""
     losses = torch.nn.functional.cross_entropy(
         outputs.logits.float(), labels, weights.to(labels.device), reduction="none"
     )
@@ -160,18 +179,20 @@ def weighted_loss(weights: torch.Tensor, outputs, labels: torch.Tensor, num_item
 
 
 def class_weights(data: ImageData) -> torch.Tensor:
-    """The weight of a class is the mean number of images per class, divided by its own number."""
+    """The weight of a class is the average number of images per class, divided by the number of its own images."""
     counts = np.bincount(data.splits["train"]["label"], minlength=len(data.classes))
     return torch.from_numpy(counts.sum() / len(counts) / counts.clip(min=1)).float()
 
 
 def choose_parameters(model, arguments: ModelArguments):
-    """Freezes what the arguments say; with `--lora_rank`, puts adapters beside the query and value projections."""
+    """Freezes the backbone with `--freeze_backbone`; adds adapters to the query and value projections with `--lora_rank`."""
     if arguments.freeze_backbone and arguments.lora_rank is not None:
-        raise SystemExit("--freeze_backbone and --lora_rank exclude each other: adapters are part of the backbone.")
+        raise SystemExit(
+            "--freeze_backbone and --lora_rank exclude each other, because adapters are part of the backbone. Give one of them."
+        )
     if arguments.lora_rank is not None and parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise SystemExit(
-            "--lora_rank leaves little that FSDP could divide, and adapters cannot be merged into divided weights: launch without FSDP."
+            "--lora_rank does not work with FSDP, because adapters cannot be merged into divided weights: launch without FSDP."
         )
     if arguments.freeze_backbone:
         model.crossvit.requires_grad_(False)
@@ -180,7 +201,7 @@ def choose_parameters(model, arguments: ModelArguments):
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise SystemExit("--lora_rank needs the package peft: pip install peft.") from None
+        raise SystemExit("--lora_rank needs the package peft, which is not installed: pip install peft.") from None
     rank = arguments.lora_rank
     adapters = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"]

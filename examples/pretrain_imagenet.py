@@ -17,8 +17,9 @@ Train CrossViT from random weights by the paper's recipe (Table 9), on ImageNet-
     accelerate launch --config_file examples/launch/four_nodes.yaml examples/pretrain_imagenet.py \\
         --train_dir imagenet --model_name_or_path VARIANT [--repeated_augmentation 3]
 
-Top-1 accuracy to expect after 300 epochs on 32 GPUs, of the paper. `imagenet` has the folders train/CLASS/ and val/CLASS/; instead of
-it a Hub data set (`--dataset_name`) or parquet or WebDataset shards (`--train_file 'shards/*.tar' --validation_file ... --streaming`).
+`imagenet` has the folders train/CLASS/ and val/CLASS/. The images may also be a data set on the Hub (`--dataset_name`), or parquet or
+WebDataset shards (`--train_file 'shards/*.tar' --validation_file ... --streaming`). The numbers are the top-1 accuracies in the paper,
+after 300 epochs on 32 GPUs:
 
     --model_name_or_path crossvit_tiny_240                                    73.4
     --model_name_or_path crossvit_small_240                                   81.0
@@ -30,7 +31,7 @@ it a Hub data set (`--dataset_name`) or parquet or WebDataset shards (`--train_f
     --model_name_or_path crossvit_15_dagger_240                               82.3
     --model_name_or_path crossvit_18_dagger_240 --repeated_augmentation 3     82.8
 
-The 408 models continue from the folders that these wrote, for 30 epochs:
+The models for 408 pixels start from the output folders of these commands, and train for 30 epochs:
 
     --recipe finetune --image_size 408 --model_name_or_path pretrained/crossvit_15_dagger_240    83.5
     --recipe finetune --image_size 408 --model_name_or_path pretrained/crossvit_18_dagger_240    83.9
@@ -39,8 +40,8 @@ Transfer to a smaller data set (CIFAR10: 99.0 with CrossViT-15, 99.1 with CrossV
 
     --recipe transfer --dataset_name cifar10 --model_name_or_path pretrained/crossvit_15_240
 
-Nothing of this was measured with this script, for want of 32 GPUs. With the model and the digits that `make quickstart` has written, in
-about 15 seconds on two CPU cores, to an accuracy of at least 0.95 (its augmentations are for photos, not for digits):
+These accuracies were not measured with this script, because we had no 32 GPUs. With the model and the digits of `make quickstart`, it
+takes about 15 seconds on two CPU cores and reaches an accuracy of at least 0.95, although its augmentations are made for photos:
 
     python examples/pretrain_imagenet.py --recipe finetune --model_name_or_path outputs/quickstart/model \\
         --train_dir outputs/quickstart/digits --num_train_epochs 1 --global_batch_size 32 --per_device_train_batch_size 32 \\
@@ -58,7 +59,7 @@ import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
 from accelerate_loop import LoopArguments, predict, save_results
-from checkpointing import end_if_told, ignore_sigterm, load_checkpoint, note_sigterm, save_checkpoint
+from checkpointing import end_after_sigterm, ignore_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
 from command_line import parse_arguments
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
@@ -68,8 +69,8 @@ from image_data import (
     collate,
     leave_out_bad_images,
     load_images,
-    random_numbers,
-    transformed,
+    seeded_random_numbers,
+    with_transform,
 )
 from image_model import LoadArguments, evaluation_transform, load_model
 from timm.data import Mixup, create_transform
@@ -84,8 +85,8 @@ from training_report import load_metrics
 from crossvit import CrossViTImageProcessor
 
 
-# What is not said here is as in the first recipe. The paper gives the number of epochs of the fine-tuning; its learning rate and its
-# weight decay are those of DeiT, on whose code the release is built.
+# Options that a recipe does not name have the defaults of `Arguments`, which are the recipe `imagenet`. The paper gives the number of
+# epochs of the fine-tuning; its learning rate and weight decay are those of DeiT, because the released code is built on DeiT's.
 RECIPES = {
     "imagenet": {},
     "finetune": {
@@ -114,33 +115,42 @@ class Arguments(LoopArguments):
     _argument_group_name = "training: the defaults are those of the recipe"
 
     recipe: str = field(default="imagenet", metadata={"help": f"One of {', '.join(RECIPES)}."})
-    output_dir: str = field(default="outputs/pretrain_imagenet", metadata={"help": "Where everything is written."})
+    output_dir: str = field(
+        default="outputs/pretrain_imagenet", metadata={"help": "Folder for all files that are written."}
+    )
     num_train_epochs: int = field(default=300, metadata={"help": "How often each training image is seen."})
     global_batch_size: int = field(default=4096, metadata={"help": "Images per optimizer step, over all processes."})
     per_device_train_batch_size: int = field(
         default=128,
-        metadata={"help": "Images per process and forward pass; batches are accumulated to the global one."},
+        metadata={"help": "Images per process and forward pass. Batches are accumulated to the global batch size."},
     )
-    per_device_eval_batch_size: int = field(default=192, metadata={"help": "The same in evaluation."})
+    per_device_eval_batch_size: int = field(
+        default=192, metadata={"help": "Images per process and forward pass in evaluation."}
+    )
     optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd (with a momentum of 0.9)."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Per 512 images of the global batch."})
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "At the end of the cosine."})
-    warmup_learning_rate: float = field(default=1e-6, metadata={"help": "At the start of the warm-up."})
-    warmup_epochs: int = field(default=30, metadata={"help": "In which the learning rate rises."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Not for biases and normalisations."})
-    rand_augment: str = field(default="rand-m9-mstd0.5-inc1", metadata={"help": "timm's name of the augmentation."})
+    learning_rate: float = field(default=5e-4, metadata={"help": "Learning rate per 512 images of the global batch."})
+    min_learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
+    warmup_learning_rate: float = field(default=1e-6, metadata={"help": "Learning rate at the start of the warm-up."})
+    warmup_epochs: int = field(default=30, metadata={"help": "Number of epochs in which the learning rate rises."})
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "Weight decay of all parameters but biases and normalisations."}
+    )
+    rand_augment: str = field(default="rand-m9-mstd0.5-inc1", metadata={"help": "RandAugment, in timm's notation."})
     mixup: float = field(default=0.8, metadata={"help": "Alpha of mixup; 0 switches it off."})
     cutmix: float = field(default=1.0, metadata={"help": "Alpha of cutmix; 0 switches it off."})
-    random_erasing: float = field(default=0.25, metadata={"help": "Part of the images in which a box is erased."})
+    random_erasing: float = field(default=0.25, metadata={"help": "Fraction of the images in which a box is erased."})
     label_smoothing: float = field(default=0.1, metadata={"help": "Probability that is spread over all classes."})
     repeated_augmentation: int = field(
-        default=1, metadata={"help": "How often an image comes in one epoch, which then sees that part of the images."}
+        default=1,
+        metadata={
+            "help": "How often an image comes in one epoch. With 3, an epoch has a third of the images, each three times."
+        },
     )
-    logging_steps: int = field(default=50, metadata={"help": "Steps between two entries of the training loss."})
+    logging_steps: int = field(default=50, metadata={"help": "Number of steps between two logged training losses."})
 
 
 def recipe_defaults() -> dict:
-    """Those of the recipe that the command line, or the JSON file there, names."""
+    """The defaults of the recipe that the command line names, or the JSON file on the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", default="imagenet", choices=RECIPES)
     known, others = parser.parse_known_args()
@@ -151,11 +161,11 @@ def recipe_defaults() -> dict:
 
 
 def training_transform(image_processor: CrossViTImageProcessor, training: Arguments):
-    """The released code's, from timm: random crop and flip, RandAugment, random erasing. PIL image to (3, H, W)."""
+    """timm's augmentations, as in the released code: random crop and flip, RandAugment, random erasing. PIL image to (3, H, W)."""
     return create_transform(
         input_size=image_processor.crop_size["height"],
         is_training=True,
-        color_jitter=0.4,  # of which timm makes no use beside RandAugment
+        color_jitter=0.4,  # as in the released code, although timm ignores it beside RandAugment
         auto_augment=training.rand_augment,
         interpolation="bicubic",
         mean=image_processor.image_mean,
@@ -166,8 +176,11 @@ def training_transform(image_processor: CrossViTImageProcessor, training: Argume
     )
 
 
-def mixing(training: Arguments, num_classes: int) -> Mixup:
-    """Mixup or cutmix, either half of the batches: pixel values and classes to pixel values and probabilities (B, classes)."""
+def mixup_or_cutmix(training: Arguments, num_classes: int) -> Mixup:
+    """
+    Mixes the images of a batch, half of the batches by mixup and half by cutmix. Takes pixel values and classes, and returns pixel
+    values and probabilities (B, classes).
+    """
     return Mixup(
         mixup_alpha=training.mixup,
         cutmix_alpha=training.cutmix,
@@ -180,8 +193,8 @@ def mixing(training: Arguments, num_classes: int) -> Mixup:
 
 def optimizer_and_schedule(model: torch.nn.Module, training: Arguments):
     """
-    AdamW or SGD, with the release's groups: no weight decay on what has one dimension. The released model lists its CLS tokens and
-    position embeddings as exempt too, but under names that none of its parameters has: they do decay.
+    AdamW or SGD. As in the released code, parameters of one dimension have no weight decay, and all others have it. (The released
+    model wants to exempt its CLS tokens and position embeddings too, but gives names that no parameter has, so they decay.)
     """
     groups = param_groups_weight_decay(model, training.weight_decay)
     learning_rate = training.learning_rate * training.global_batch_size / 512
@@ -200,8 +213,9 @@ def optimizer_and_schedule(model: torch.nn.Module, training: Arguments):
 
 class RepeatedAugmentationSampler(RepeatAugSampler):
     """
-    Instance repetition: the shuffled images, each several times in a row, are dealt out to the processes in turn, until an epoch
-    has as many as the data set. Pairs of the image and the number of its repetition, by which the augmentations differ.
+    Repeats each of the shuffled images several times in a row, and deals them out to the processes in turn. An epoch ends after as
+    many images as the data set has. An index is a pair of the number of the image and the number of its repetition, because repeated
+    images are augmented differently.
     """
 
     def __init__(self, dataset, num_repeats: int, rank: int, world_size: int):
@@ -217,8 +231,8 @@ class RepeatedAugmentationSampler(RepeatAugSampler):
 
 def training_loader(data: ImageData, transform, training: Arguments, rank: int, world_size: int) -> DataLoader:
     """
-    The images of one of the processes. Streams are divided by shards between the processes and their workers, and by samples between
-    processes where the number of shards is no multiple of theirs.
+    Loads the images of one process. A stream is divided by shards between the processes and their workers. If the number of shards is
+    no multiple of the number of processes, it is divided by images between the processes.
     """
     split = data.splits["train"]
     options = {
@@ -228,28 +242,31 @@ def training_loader(data: ImageData, transform, training: Arguments, rank: int, 
         "drop_last": True,
         "pin_memory": torch.cuda.is_available(),
         "worker_init_fn": ignore_sigterm,
-        "generator": torch.Generator(),  # or starting an epoch would draw from that of the stochastic depth
+        # Without it, the start of an epoch would draw a random number, and change those of the stochastic depth.
+        "generator": torch.Generator(),
     }
     if isinstance(split, IterableDataset):
         split = split_dataset_by_node(split, rank, world_size)
-        return DataLoader(transformed(split, transform, data, training.seed, training=True), **options)
-    images = transformed(split, transform, data, training.seed, training=True)
+        return DataLoader(with_transform(split, transform, data, training.seed, training=True), **options)
+    images = with_transform(split, transform, data, training.seed, training=True)
     sampler = RepeatedAugmentationSampler(images, training.repeated_augmentation, rank, world_size)
     return DataLoader(images, sampler=sampler, **options)
 
 
 def start_epoch(loader: DataLoader, epoch: int):
+    """Sets the epoch that the order and the augmentation of the images depend on."""
     loader.dataset.set_epoch(epoch)
     if hasattr(loader.sampler, "set_epoch"):
         loader.sampler.set_epoch(epoch)
 
 
-def check(training: Arguments, data_arguments: DataArguments, world_size: int):
+def check_arguments(training: Arguments, data_arguments: DataArguments, world_size: int):
+    """Ends the program with a message if the arguments contradict each other."""
     if training.optimizer not in ("adamw", "sgd"):
-        raise SystemExit(f"--optimizer is adamw or sgd, got {training.optimizer}.")
+        raise SystemExit(f"--optimizer must be adamw or sgd, got {training.optimizer}.")
     if training.per_device_train_batch_size % 2:
         raise SystemExit(
-            f"--per_device_train_batch_size must be even, to mix images in pairs; got {training.per_device_train_batch_size}."
+            f"--per_device_train_batch_size must be even, because images are mixed in pairs; got {training.per_device_train_batch_size}."
         )
     batch_size = training.per_device_train_batch_size * world_size
     if training.global_batch_size % batch_size:
@@ -258,9 +275,11 @@ def check(training: Arguments, data_arguments: DataArguments, world_size: int):
             f"{training.per_device_train_batch_size} x {world_size} processes = {batch_size}."
         )
     if data_arguments.streaming and training.num_train_samples is None:
-        raise SystemExit("--streaming needs --num_train_samples: the length of a stream is not known.")
+        raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
     if data_arguments.streaming and training.repeated_augmentation > 1:
-        raise SystemExit("--repeated_augmentation needs images that can be read in any order: use no --streaming.")
+        raise SystemExit(
+            "--repeated_augmentation needs images that can be read in any order, but a stream has one order: leave out --streaming."
+        )
 
 
 def main():
@@ -275,7 +294,7 @@ def main():
         project_config=ProjectConfiguration(project_dir=training.output_dir, logging_dir=str(output / "logs")),
     )
     rank, world_size = accelerator.process_index, accelerator.num_processes
-    check(training, data_arguments, world_size)
+    check_arguments(training, data_arguments, world_size)
     accumulation = training.global_batch_size // (training.per_device_train_batch_size * world_size)
     set_seed(training.seed)
     if accelerator.is_main_process:
@@ -287,10 +306,12 @@ def main():
         if data_arguments.skip_bad_images:
             leave_out_bad_images(data, output, accelerator.is_main_process, training.dataloader_num_workers or None)
     if data.multi_label:
-        raise SystemExit("This recipe is for one label per image.")
+        raise SystemExit(
+            "The images have several labels each, expected one: use run_image_classification.py, or give --label_column_name."
+        )
     model, image_processor = load_model(load_arguments, data)
     loader = training_loader(data, training_transform(image_processor, training), training, rank, world_size)
-    eval_images = transformed(data.splits["validation"], evaluation_transform(image_processor), data)
+    eval_images = with_transform(data.splits["validation"], evaluation_transform(image_processor), data)
     eval_loader = DataLoader(
         eval_images,
         batch_size=training.per_device_eval_batch_size,
@@ -298,16 +319,16 @@ def main():
         num_workers=training.dataloader_num_workers,
         worker_init_fn=ignore_sigterm,
     )
-    mix = mixing(training, len(data.classes))
+    mix = mixup_or_cutmix(training, len(data.classes))
     samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])
     steps_per_epoch = samples // training.global_batch_size
     if steps_per_epoch == 0:
         raise SystemExit(
-            f"--global_batch_size {training.global_batch_size} is more than the {samples} training images."
+            f"--global_batch_size {training.global_batch_size} is more than the {samples} training images: give a smaller one."
         )
 
     optimizer, schedule = optimizer_and_schedule(model, training)
-    # The training batches are divided already; each process moves its own to its device.
+    # Not the training loader, because its images are divided already. Each process moves its batches to its device itself.
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
     metric = load_metrics(multi_label=False)
     if training.report_to:
@@ -315,7 +336,7 @@ def main():
 
     # Training
     step, log = load_checkpoint(accelerator, output)
-    note_sigterm(accelerator)
+    watch_for_sigterm(accelerator)
     steps = training.num_train_epochs * steps_per_epoch
     progress = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
     model.train()
@@ -327,10 +348,10 @@ def main():
         for step in range(step + 1, (epoch + 1) * steps_per_epoch + 1):
             mean_loss = 0.0
             for number, batch in enumerate(islice(batches, accumulation)):
-                with random_numbers(training.seed, rank, step, number):
+                with seeded_random_numbers(training.seed, rank, step, number):
                     pixel_values, targets = mix(batch["pixel_values"], batch["labels"])
                 pixel_values, targets = pixel_values.to(accelerator.device), targets.to(accelerator.device)
-                # The processes exchange their gradients once per step.
+                # The processes exchange their gradients only with the last batch of a step.
                 with accelerator.no_sync(model) if number < accumulation - 1 else nullcontext():
                     with accelerator.autocast():
                         logits = model(pixel_values).logits
@@ -346,7 +367,7 @@ def main():
                 accelerator.log({"loss": log[-1]["loss"], "learning_rate": rate}, step=step)
                 progress.set_postfix(epoch=epoch, loss=f"{log[-1]['loss']:.3f}", lr=f"{rate:.2e}")
             if step % steps_per_epoch != 0:
-                end_if_told(accelerator, output, step, log, training.keep_checkpoints)
+                end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
         scores, labels = predict(accelerator, model, eval_loader)
         metrics = metric.compute(predictions=scores.numpy(), references=labels.numpy())
         metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
@@ -354,12 +375,12 @@ def main():
         accelerator.log(log[-1], step=step)
         accelerator.print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         save_checkpoint(accelerator, output, step, log, training.keep_checkpoints)
-        end_if_told(accelerator, output, step, log, training.keep_checkpoints)
+        end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
     progress.close()
 
     # Results
     scores, labels = predict(accelerator, model, eval_loader)
-    state_dict = accelerator.get_state_dict(model)  # all processes give their parts, if they share the model
+    state_dict = accelerator.get_state_dict(model)  # called by all processes: under FSDP each gives its part
     accelerator.end_training()
     if accelerator.is_main_process:
         model = accelerator.unwrap_model(model)

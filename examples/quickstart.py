@@ -18,9 +18,9 @@ Train a small CrossViT on real handwritten digits, save it, load it back through
     python examples/quickstart.py --train-dir my_photos     a folder with one folder of images per class
     python examples/quickstart.py --dataset cifar10         any image classification data set on the Hub
 
-The digits are the 1,797 scans that ship with scikit-learn, so nothing is downloaded. Everything is written to `--output-dir`:
-the images, the model with its image processor, the metrics, and the picture `where_it_looked.png`. To train larger models on
-larger data see the other examples; this one shows every step on one page.
+The digits are the 1,797 scans that ship with scikit-learn, so nothing is downloaded. The folder `--output-dir` receives the images,
+the model with its image processor, the metrics, and the picture `where_it_looked.png`. This example shows every step on one page; to
+train larger models on larger data, see the other examples.
 """
 
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Arguments:
         default=None, metadata={"help": "Name of an image classification data set on the Hub."}
     )
     train_dir: str | None = field(default=None, metadata={"help": "Folder of images, with one folder per class."})
-    output_dir: str = field(default="outputs/quickstart", metadata={"help": "Where everything is written."})
+    output_dir: str = field(default="outputs/quickstart", metadata={"help": "Folder for all files that are written."})
     image_size: int = field(default=72, metadata={"help": "Pixels per side of the model's input, a multiple of 12."})
     epochs: int = field(default=12, metadata={"help": "How often each training image is seen."})
     batch_size: int = field(default=32, metadata={"help": "Images per optimizer step."})
@@ -59,7 +59,7 @@ class Arguments:
 
 
 def write_digits(folder: Path, seed: int):
-    """scikit-learn's scans as image files, `folder/split/label/number.png`; a quarter of each class is held out for the test."""
+    """Writes scikit-learn's scans as `folder/split/label/number.png`. A quarter of each class is held out for the test."""
     digits = load_digits()
     numbers = np.arange(len(digits.target))
     train, test = train_test_split(numbers, test_size=0.25, stratify=digits.target, random_state=seed)
@@ -71,9 +71,9 @@ def write_digits(folder: Path, seed: int):
 
 
 def load_images(arguments: Arguments) -> tuple[DatasetDict, str, str]:
-    """Splits `train` and `test`, and the names of the columns with the images and with their classes."""
+    """Returns the splits `train` and `test`, and the names of the columns of images and of classes."""
     if arguments.dataset and arguments.train_dir:
-        raise SystemExit("--dataset and --train-dir are two sources of images: give one of them.")
+        raise SystemExit("Got both --dataset and --train-dir, expected one source of images: give one of them.")
     if arguments.dataset:
         dataset = load_dataset(arguments.dataset)
     else:
@@ -100,24 +100,27 @@ def load_images(arguments: Arguments) -> tuple[DatasetDict, str, str]:
 
 
 def build_model(labels: list[str], image_size: int) -> CrossViTForImageClassification:
-    """A CrossViT for small images and little data: a tenth of the smallest published one."""
+    """Builds a CrossViT for small images and little data. It has a tenth of the parameters of the smallest published one."""
     config = CrossViTConfig(
-        image_sizes=[image_size, 16 * max(1, round(image_size / 18))],  # patches of 16 in about 8/9 of the size
+        image_sizes=[
+            image_size,
+            16 * max(1, round(image_size / 18)),
+        ],  # the large branch: whole patches of 16 pixels, about 8/9 of the size
         hidden_sizes=[64, 96],
         num_stages=2,
         depths=[1, 2],
         num_attention_heads=[4, 4],
         mlp_ratios=[2.0, 2.0],
-        use_convolutional_stem=True,  # learns from little data what an image is
-        initializer_range=0.1,  # 1 / sqrt(width): the published 0.02 is for wide models, and slow here
+        use_convolutional_stem=True,  # needs less data than a linear projection of patches
+        initializer_range=0.1,  # about 1 / sqrt(width); with the published 0.02, made for wider models, training is slow
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
     )
     return CrossViTForImageClassification(config)
 
 
-def draw(classifier, paths: list[str], classes: list[str], predictions: list[list[dict]], output: Path):
-    """Images with their prediction, and the cross-attention of both branches in the last stage, averaged over the heads."""
+def draw_attention(classifier, paths: list[str], classes: list[str], predictions: list[list[dict]], output: Path):
+    """Draws images with their prediction, and the cross-attention of both branches in the last stage, averaged over the heads."""
     model, image_processor = classifier.model, classifier.image_processor
     images = [PILImage.open(path).convert("RGB") for path in paths]
     inputs = image_processor(images, return_tensors="pt")
@@ -136,7 +139,7 @@ def draw(classifier, paths: list[str], classes: list[str], predictions: list[lis
             grid = model.crossvit.embeddings[other].grid_size
             heat = attention[column, :, 0, 1:].mean(dim=0).reshape(grid).numpy()
             axes[row, column].imshow(crop[column].clip(0, 1).mean(axis=-1), cmap="gray", extent=(0, 1, 0, 1))
-            # From zero, so that an even attention looks even.
+            # Colours start at zero: otherwise tiny differences of an even attention would look large.
             axes[row, column].imshow(
                 heat, vmin=0, cmap="inferno", alpha=0.65, interpolation="bilinear", extent=(0, 1, 0, 1)
             )
@@ -197,7 +200,7 @@ def main():
     trainer.save_metrics("test", metrics)
     trainer.save_model(str(output / "model"))
 
-    # From here on as any user of the saved model: only its folder and image files.
+    # From here on, only the saved folder and image files are used, as by any user of the model.
     files = dataset["test"].cast_column(image_column, Image(decode=False))
     examples = files.shuffle(seed=arguments.seed).select(range(min(10, len(files))))
     paths = [image["path"] for image in examples[image_column]]
@@ -206,7 +209,7 @@ def main():
     for path, prediction in zip(paths, predictions):
         print(f"{path}: {prediction[0]['label']} ({prediction[0]['score']:.1%})")
     classes = [labels[label] for label in examples[label_column]]
-    draw(classifier, paths, classes, predictions, output / "where_it_looked.png")
+    draw_attention(classifier, paths, classes, predictions, output / "where_it_looked.png")
     print(f"test accuracy {metrics['eval_accuracy']:.4f} on {len(files)} images")
     print(f"model: {output / 'model'}")
     print(f"picture: {output / 'where_it_looked.png'}")

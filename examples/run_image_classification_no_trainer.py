@@ -12,16 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Fine-tune CrossViT for image classification with a training loop of plain PyTorch and `accelerate`, for those who change the loop.
+Fine-tune CrossViT for image classification with a training loop of plain PyTorch and `accelerate`, for users who want to change the loop.
 
     accelerate launch examples/run_image_classification_no_trainer.py \\
         --model_name_or_path models/crossvit_15_dagger_240 --train_dir my_photos
 
-Model and data are given as for run_image_classification.py. A run that was interrupted continues from its last whole checkpoint when
-the same command is given again; SIGTERM makes it save one first.
+Model and data are given as for run_image_classification.py. The same command continues an interrupted run from its last complete
+checkpoint. After SIGTERM, the run saves a checkpoint before it ends.
 
-With the model and the digits that `make quickstart` has written, in about 20 seconds on two CPU cores, to an accuracy of at least
-0.97 (with crops that leave most of a digit, and no mirrored ones):
+With the model and the digits of `make quickstart`, it takes about 20 seconds on two CPU cores and reaches an accuracy of at least 0.97.
+The last two options keep most of each digit in the crop, and do not mirror it:
 
     accelerate launch --cpu examples/run_image_classification_no_trainer.py --model_name_or_path outputs/quickstart/model \\
         --train_dir outputs/quickstart/digits --num_train_epochs 1 --random_crop_scale 0.7 --no_horizontal_flip
@@ -35,9 +35,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
 from accelerate_loop import LoopArguments, predict, save_results
-from checkpointing import end_if_told, ignore_sigterm, load_checkpoint, note_sigterm, save_checkpoint
+from checkpointing import end_after_sigterm, ignore_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
 from command_line import parse_arguments
-from image_data import DataArguments, collate, leave_out_bad_images, load_images, transformed
+from image_data import DataArguments, collate, leave_out_bad_images, load_images, with_transform
 from image_model import (
     AugmentationArguments,
     ModelArguments,
@@ -61,20 +61,27 @@ class Arguments(LoopArguments):
     _argument_group_name = "training"
 
     output_dir: str = field(
-        default="outputs/run_image_classification_no_trainer", metadata={"help": "Where everything is written."}
+        default="outputs/run_image_classification_no_trainer",
+        metadata={"help": "Folder for all files that are written."},
     )
     num_train_epochs: int = field(default=3, metadata={"help": "How often each training image is seen."})
-    max_train_steps: int | None = field(default=None, metadata={"help": "Optimizer steps, instead of epochs."})
+    max_train_steps: int | None = field(
+        default=None, metadata={"help": "Number of optimizer steps, in place of --num_train_epochs."}
+    )
     per_device_train_batch_size: int = field(default=8, metadata={"help": "Images per process and forward pass."})
-    per_device_eval_batch_size: int = field(default=8, metadata={"help": "The same in evaluation."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per optimizer step."})
+    per_device_eval_batch_size: int = field(
+        default=8, metadata={"help": "Images per process and forward pass in evaluation."}
+    )
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Number of batches per optimizer step."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Largest learning rate, after the warm-up."})
-    weight_decay: float = field(default=0.0, metadata={"help": "Of AdamW; not for biases and normalisations."})
+    weight_decay: float = field(
+        default=0.0, metadata={"help": "Weight decay of AdamW. Biases and normalisations have none."}
+    )
     max_grad_norm: float = field(default=1.0, metadata={"help": "Larger gradients are scaled down to this norm."})
-    lr_scheduler_type: str = field(default="linear", metadata={"help": "A name that transformers knows, as cosine."})
-    num_warmup_steps: int = field(default=0, metadata={"help": "Steps in which the learning rate rises."})
+    lr_scheduler_type: str = field(default="linear", metadata={"help": "A name of transformers, such as cosine."})
+    num_warmup_steps: int = field(default=0, metadata={"help": "Number of steps in which the learning rate rises."})
     checkpointing_steps: int | None = field(
-        default=None, metadata={"help": "Steps between checkpoints. By default one per epoch."}
+        default=None, metadata={"help": "Number of steps between checkpoints. By default one checkpoint per epoch."}
     )
 
 
@@ -93,17 +100,20 @@ def main():
         ModelArguments, DataArguments, AugmentationArguments, Arguments, description=description
     )
     if data_arguments.streaming and training.num_train_samples is None:
-        raise SystemExit("--streaming needs --num_train_samples: the length of a stream is not known.")
+        raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
     if data_arguments.streaming and arguments.class_weights:
-        raise SystemExit("--class_weights needs to count the images first, which --streaming does not allow.")
+        raise SystemExit(
+            "--class_weights must count the images first, but a stream is read while training: leave out one of "
+            "--class_weights and --streaming."
+        )
     if arguments.class_weights not in (None, "balanced"):
-        raise SystemExit(f"--class_weights is `balanced` or not given, got {arguments.class_weights}.")
+        raise SystemExit(f"--class_weights must be `balanced` or left out, got {arguments.class_weights}.")
     output = Path(training.output_dir)
     accelerator = Accelerator(
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         mixed_precision=training.mixed_precision,
         log_with=training.report_to,
-        # The order of the images follows from the seed and the epoch alone, so that a continued run finds its place in it.
+        # The order of the images depends on the seed and the epoch only, so that a continued run finds its place in it.
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=training.seed),
         project_config=ProjectConfiguration(project_dir=training.output_dir, logging_dir=str(output / "logs")),
     )
@@ -117,13 +127,13 @@ def main():
         if data_arguments.skip_bad_images:
             leave_out_bad_images(data, output, accelerator.is_main_process, training.dataloader_num_workers or None)
     if arguments.class_weights and data.multi_label:
-        raise SystemExit("--class_weights is for one label per image.")
+        raise SystemExit("--class_weights needs one label per image, but these images have several: leave it out.")
     model, image_processor = load_model(arguments, data)
     weights = class_weights(data).to(accelerator.device) if arguments.class_weights else None
     model = choose_parameters(model, arguments)
     train_transform = training_transform(image_processor, augmentation)
-    train_images = transformed(data.splits["train"], train_transform, data, training.seed, training=True)
-    eval_images = transformed(data.splits["validation"], evaluation_transform(image_processor), data)
+    train_images = with_transform(data.splits["train"], train_transform, data, training.seed, training=True)
+    eval_images = with_transform(data.splits["validation"], evaluation_transform(image_processor), data)
     loader_options = {
         "collate_fn": collate,
         "num_workers": training.dataloader_num_workers,
@@ -132,8 +142,9 @@ def main():
     train_loader = DataLoader(
         train_images,
         batch_size=training.per_device_train_batch_size,
-        shuffle=not data_arguments.streaming,  # which are shuffled already
-        generator=torch.Generator(),  # or starting an epoch would draw from that of the dropout
+        shuffle=not data_arguments.streaming,  # load_images has shuffled a stream already
+        # Without it, the start of an epoch would draw a random number, and change those of the stochastic depth.
+        generator=torch.Generator(),
         **loader_options,
     )
     eval_loader = DataLoader(eval_images, batch_size=training.per_device_eval_batch_size, **loader_options)
@@ -153,7 +164,7 @@ def main():
         accelerator.init_trackers("run_image_classification_no_trainer", config=training.logged)
 
     def evaluate_model() -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds the metrics to the log."""
+        """Adds the metrics to the log, and returns the scores and the labels."""
         scores, labels = predict(accelerator, model, eval_loader)
         loss = image_classification_loss(labels, scores, accelerator.unwrap_model(model).config).item()
         metrics = metric.compute(predictions=scores.numpy(), references=labels.numpy())
@@ -164,7 +175,7 @@ def main():
 
     # Training
     step, log = load_checkpoint(accelerator, output)
-    note_sigterm(accelerator)
+    watch_for_sigterm(accelerator)
     progress = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
     model.train()
     while step < steps:
@@ -197,14 +208,15 @@ def main():
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
                 save_checkpoint(accelerator, output, step, log, training.keep_checkpoints)
-            end_if_told(accelerator, output, step, log, training.keep_checkpoints)
-            if step == steps or (data_arguments.streaming and step % steps_per_epoch == 0):  # which has no end
+            end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
+            # A stream for training is endless: its epoch ends here.
+            if step == steps or (data_arguments.streaming and step % steps_per_epoch == 0):
                 break
     progress.close()
 
     # Results
     scores, labels = evaluate_model()
-    state_dict = accelerator.get_state_dict(model)  # all processes give their parts, if they share the model
+    state_dict = accelerator.get_state_dict(model)  # called by all processes: under FSDP each gives its part
     accelerator.end_training()
     if accelerator.is_main_process:
         model = accelerator.unwrap_model(model)

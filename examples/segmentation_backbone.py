@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-CrossViT as the backbone of a segmentation model: transformers' UperNet learns the regions of one photo from random weights.
+Use CrossViT as the backbone of a segmentation model: transformers' UperNet learns the regions of one photo from random weights.
 
-    python examples/segmentation_backbone.py          about 30 seconds on two CPU cores: 85 % of the pixels or more
+    python examples/segmentation_backbone.py          about 30 seconds on two CPU cores; at least 85 % of the pixels are right
 
-The photo ships with scikit-learn. Its regions are those of similar colour, found by k-means, since no package ships photos with
-masks drawn by people. It shows how the parts fit: `out_features` chooses the feature maps, the image may have any shape, and the head
-trains the backbone. To start from a published model, `CrossViTBackbone.from_pretrained` takes the same folders and repositories
-as the classification model, and `model.backbone.load_state_dict` its weights.
+The photo ships with scikit-learn. The regions are areas of similar colour, found by k-means, because no package ships photos with
+hand-drawn masks. The example shows that `out_features` chooses the feature maps, that the image may have any shape, and that the
+training reaches the backbone. To start from a published model, load it by `CrossViTBackbone.from_pretrained`, which takes the folders
+and repositories of the classification model, and copy its weights by `model.backbone.load_state_dict`.
 """
 
 from dataclasses import dataclass, field
@@ -42,18 +42,18 @@ class Arguments:
     image: str | None = field(default=None, metadata={"help": "Image file. By default a photo of a temple."})
     regions: int = field(default=3, metadata={"help": "Number of regions."})
     steps: int = field(default=40, metadata={"help": "Training steps, at least 1."})
-    output_dir: str = field(default="outputs/segmentation_backbone", metadata={"help": "Where the picture goes."})
+    output_dir: str = field(default="outputs/segmentation_backbone", metadata={"help": "Folder for the picture."})
     seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
 
 
 def find_regions(photo: Image.Image, regions: int, seed: int) -> np.ndarray:
-    """The region of each pixel, (height, width), numbered from 0: clusters of the colours of the blurred photo."""
+    """Returns the region of each pixel, (height, width), numbered from 0: a region is a cluster of colours in the blurred photo."""
     colours = np.asarray(photo.reduce(4).resize(photo.size, Image.Resampling.BILINEAR)).reshape(-1, 3)
     clusters = KMeans(regions, n_init=1, random_state=seed).fit(colours[::16])
     return clusters.predict(colours).reshape(photo.height, photo.width)
 
 
-def draw(photo: Image.Image, target: np.ndarray, prediction: np.ndarray, accuracy: float, output: Path):
+def draw_regions(photo: Image.Image, target: np.ndarray, prediction: np.ndarray, accuracy: float, output: Path):
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     axes[0].imshow(photo)
     axes[0].set_title("photo")
@@ -72,18 +72,18 @@ def main():
     if arguments.steps < 1:
         raise SystemExit(f"--steps must be at least 1, got {arguments.steps}.")
     if arguments.image and not Path(arguments.image).is_file():
-        raise SystemExit(f"--image {arguments.image} is not a file. Give a JPEG or PNG.")
+        raise SystemExit(f"--image {arguments.image} is not a file. Give the path of a JPEG or PNG.")
     set_seed(arguments.seed)
 
     photo = Image.open(arguments.image) if arguments.image else Image.fromarray(load_sample_image("china.jpg"))
     photo = photo.convert("RGB").resize((360, 240))
     target = find_regions(photo, arguments.regions, arguments.seed)
     image_processor = CrossViTImageProcessor(do_resize=False, do_center_crop=False)
-    # And its mirror image: batch normalisation needs two.
+    # The mirror image is added because batch normalisation needs two images.
     inputs = image_processor([photo, ImageOps.mirror(photo)], return_tensors="pt")
     labels = torch.from_numpy(np.stack([target, np.fliplr(target)])).long()
 
-    # The feature maps of both branches after the last stage: 20 x 30 patches of 12 pixels, and 14 x 21 of 16.
+    # Both branches after the last stage: feature maps of 20 x 30 patches of 12 pixels, and of 14 x 21 patches of 16 pixels.
     backbone = CrossViTConfig.from_variant("crossvit_tiny_240", out_features=["small_stage3", "large_stage3"])
     model = UperNetForSemanticSegmentation(
         UperNetConfig(backbone_config=backbone, hidden_size=64, num_labels=arguments.regions, use_auxiliary_head=False)
@@ -97,12 +97,12 @@ def main():
         optimizer.zero_grad()
         progress.set_postfix(loss=f"{loss.item():.3f}")
 
-    # Still in train mode: batch normalisation with the statistics of this one photo.
+    # The model stays in train mode, so that batch normalisation uses the statistics of this photo.
     with torch.no_grad():
         prediction = model(**inputs).logits.argmax(dim=1)
     accuracy = (prediction == labels).float().mean().item()
     output = Path(arguments.output_dir) / "regions.png"
-    draw(photo, target, prediction[0].numpy(), accuracy, output)
+    draw_regions(photo, target, prediction[0].numpy(), accuracy, output)
     print(f"pixels in the right region: {accuracy:.1%}")
     print(f"picture: {output}")
 

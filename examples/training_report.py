@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The metrics of a training run, and its picture: losses, the metric of each evaluation, and what was taken for what."""
+"""The metrics of a training run, and its picture: losses, the metric of each evaluation, and the confusion matrix."""
 
 from pathlib import Path
 
@@ -21,14 +21,16 @@ import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 
-# With more classes than this, their names cannot be read.
 PICTURE = "training.png"
-PICTURE_OF_CARD = f"""
+
+# A section of the model card.
+CARD_TEXT = f"""
 ## Training
 
-![Losses, the metric of each evaluation, and which class was taken for which]({PICTURE})
+![Losses, the metric of each evaluation, and the confusion matrix]({PICTURE})
 """
 
+# With more classes, their names in the confusion matrix would be too small to read.
 MAX_NAMES = 25
 
 
@@ -36,16 +38,18 @@ def load_metrics(multi_label: bool) -> evaluate.Metric:
     return evaluate.load(str(Path(__file__).parent / "metrics" / ("multi_label" if multi_label else "single_label")))
 
 
-def metric_of(multi_label: bool) -> str:
-    """The one that is printed, drawn, and compared."""
+def main_metric_name(multi_label: bool) -> str:
+    """The name of the metric that is printed and drawn."""
     return "mean_average_precision" if multi_label else "accuracy"
 
 
 def draw_training(log: list[dict], metric: str, path: Path, labels=None, predictions=None, classes=()):
     """
+    Draws the losses, the metric and the confusion matrix into the file `path`.
+
     Args:
         log: Entries with `step` and some of `loss`, `eval_loss` and `eval_{metric}`, as in `trainer.state.log_history`.
-        labels, predictions: Class of each evaluated image, and what was predicted; None for several labels per image.
+        labels, predictions: The class of each evaluated image and the predicted one; None for several labels per image.
     """
     figure, axes = plt.subplots(
         1, 2 if labels is None else 3, figsize=(11 if labels is None else 16, 4.6), layout="constrained"
@@ -73,6 +77,6 @@ def draw_training(log: list[dict], metric: str, path: Path, labels=None, predict
         if not few:
             axes[2].set_xticks([])
             axes[2].set_yticks([])
-        axes[2].set_title("part of each class that was taken for which")
+        axes[2].set_title("confusion matrix (each row sums to 1)")
     figure.savefig(path, dpi=110)
     plt.close(figure)

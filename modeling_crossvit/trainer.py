@@ -11,70 +11,98 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`Trainer` with a complete model card and whole checkpoints."""
+"""`Trainer` with a complete model card, and checkpoints that are used only when all of them was written."""
 
-import os
 import shutil
 from pathlib import Path
 
+from accelerate import PartialState
 from huggingface_hub import ModelCard
-from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
+from transformers import Trainer, TrainerCallback
 
 from crossvit.configuration.saving_crossvit import complete_model_card
+
+
+# An empty file in a checkpoint's folder, written when every process has written its part of the checkpoint.
+COMPLETE = "complete"
+
+
+def all_checkpoints(output_dir: str | Path) -> list[Path]:
+    """The folders `checkpoint-STEP`, lowest step first, whether they are complete or not."""
+    folders = Path(output_dir).glob("checkpoint-*")
+    return sorted((path for path in folders if path.name.removeprefix("checkpoint-").isdigit()), key=checkpoint_step)
+
+
+def complete_checkpoints(output_dir: str | Path) -> list[Path]:
+    return [checkpoint for checkpoint in all_checkpoints(output_dir) if (checkpoint / COMPLETE).exists()]
+
+
+def last_complete_checkpoint(output_dir: str | Path) -> Path | None:
+    """The newest checkpoint of a run with `CompleteCheckpoints` that was written to its end; None if there is none."""
+    checkpoints = complete_checkpoints(output_dir)
+    return checkpoints[-1] if checkpoints else None
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+class CompleteCheckpoints(TrainerCallback):
+    """
+    Marks each checkpoint of a `Trainer` when all processes have written it, and only then removes older ones, so that a killed run
+    continues from `last_complete_checkpoint`.
+
+    `Trainer` alone does not suffice: it writes into the folder under its final name, and its main process removes older checkpoints
+    while other processes may still write. Therefore `TrainingArguments.save_total_limit` must be None.
+
+    Args:
+        save_total_limit (`int`, *optional*): The number of complete checkpoints to keep, the best one among them; None keeps all.
+    """
+
+    def __init__(self, save_total_limit: int | None = None):
+        self.save_total_limit = save_total_limit
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.save_total_limit is not None:
+            raise ValueError(
+                f"TrainingArguments.save_total_limit is {args.save_total_limit}, expected None: give it to CompleteCheckpoints, "
+                "because Trainer would remove older checkpoints before the newest is complete."
+            )
+        if args.should_save:
+            # The run overwrites checkpoints of later steps, which exist if it was told to continue from an earlier one.
+            for checkpoint in complete_checkpoints(args.output_dir):
+                if checkpoint_step(checkpoint) > state.global_step:
+                    (checkpoint / COMPLETE).unlink()
+
+    def on_save(self, args, state, control, **kwargs):
+        PartialState().wait_for_everyone()
+        if not args.should_save:
+            return
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        if self.save_total_limit is None:
+            return
+        complete = complete_checkpoints(args.output_dir)
+        best = state.best_model_checkpoint and Path(state.best_model_checkpoint)
+        surplus = max(0, len(complete) - self.save_total_limit)
+        removed = [checkpoint for checkpoint in complete[:-1] if checkpoint != best][:surplus]
+        for checkpoint in all_checkpoints(args.output_dir):
+            # A killed run leaves incomplete checkpoints: one that it wrote, or one that it removed.
+            is_remnant = checkpoint not in complete and checkpoint_step(checkpoint) < state.global_step
+            if checkpoint in removed or is_remnant:
+                shutil.rmtree(checkpoint)
 
 
 class CrossViTTrainer(Trainer):
     """
     transformers' `Trainer`; the model card that it writes, with the results of the last evaluation, says in addition what task the
-    model is for and how to use it.
-
-    A checkpoint is written into `output_dir/_unfinished-checkpoint` and gets its name when all of it is there; only then older ones
-    are removed. transformers writes it in place, and continues from what a killed run has left of it.
+    model is for and how to use it. Add the callback `CompleteCheckpoints` if the run may be killed.
     """
-
-    _is_saving = False
-
-    def _get_output_dir(self, trial):
-        directory = super()._get_output_dir(trial)
-        return os.path.join(directory, "_unfinished-checkpoint") if self._is_saving else directory
-
-    def _push_from_checkpoint(self, checkpoint_folder):
-        if not self._is_saving:  # the upload would still read the folder when it is renamed
-            super()._push_from_checkpoint(checkpoint_folder)
-
-    def _save_checkpoint(self, model, trial):
-        directory = Path(self._get_output_dir(trial))
-        checkpoint = directory / f"checkpoint-{self.state.global_step}"
-        unfinished = directory / "_unfinished-checkpoint"
-        if self.args.should_save:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._is_saving = True
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._is_saving = False
-        self.accelerator.wait_for_everyone()
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(checkpoint)
-        if self.args.should_save:
-            self.state.save_to_json(str(unfinished / checkpoint.name / "trainer_state.json"))
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            os.replace(unfinished / checkpoint.name, checkpoint)
-            unfinished.rmdir()
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(checkpoint))
-        if self.args.should_save:
-            best = self.state.best_model_checkpoint
-            rotate_checkpoints(str(directory), self.args.save_total_limit, best_model_checkpoint=best)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         if not self.is_fsdp_enabled or _internal_call:
             return super().save_model(output_dir, _internal_call)
-        # transformers writes no model whose checkpoints are of parts (`SHARDED_STATE_DICT`).
-        state_dict = self.accelerator.get_state_dict(self.model)  # all processes give their parts
+        # With `SHARDED_STATE_DICT`, transformers' checkpoints have each process's part, and it would write no whole model here.
+        state_dict = self.accelerator.get_state_dict(self.model)  # called by all processes: each gives its part
         if self.args.should_save:
             self._save(output_dir or self.args.output_dir, state_dict=state_dict)
         if self.args.push_to_hub:
@@ -90,4 +118,4 @@ class CrossViTTrainer(Trainer):
             complete_model_card(ModelCard.load(path), model, name, text=text).save(path)
 
 
-__all__ = ["CrossViTTrainer"]
+__all__ = ["CompleteCheckpoints", "CrossViTTrainer", "last_complete_checkpoint"]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Four machines with 8 GPUs each under Slurm:
 #     sbatch examples/launch/slurm.sh examples/pretrain_imagenet.py --train_dir imagenet --model_name_or_path crossvit_15_dagger_240
-# Two minutes before the time is over Slurm sends SIGTERM; the scripts save a checkpoint, and the job continues from it when it is
-# submitted again, or by itself after a machine has failed.
+# Two minutes before the time limit Slurm sends SIGTERM, and the scripts save a checkpoint. Submit the job again to continue from it. After
+# the failure of a machine, Slurm submits the job again itself.
 #SBATCH --job-name=crossvit
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

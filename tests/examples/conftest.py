@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Runs scripts of examples/ in the process of the tests."""
+"""Runs scripts of examples/ in the process of the tests, where the process itself is not tested: that saves the imports."""
 
 import runpy
 import signal
@@ -19,15 +19,29 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """
+    Here and in all started processes: the matrices of the small model are too small to divide, and threads that wait for each other
+    take several times as long, above all on a busy computer. Equal numbers of threads also add numbers in the same order.
+    """
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(number)
+
+
 @pytest.fixture
 def run_here(monkeypatch, capsys):
-    """Runs a script of examples/ in this process, which saves the time of the imports, on the CPU; returns what it printed."""
+    """Runs a script of examples/ in this process, on the CPU, and returns what it printed."""
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The training examples in two processes, by torchrun (DDP) and by the files of examples/launch (FSDP2), against one process with the
-same global batches (benchmarks/training.py); and these files themselves.
+The training examples run in two processes, by torchrun (DDP) and by the files of examples/launch (FSDP2). Losses, weights and metrics
+are compared with those of one process with the same global batches. The commands are those of benchmarks/training.py.
 
     pytest tests/examples/test_launch.py          about 2 minutes
-    pytest tests/examples/test_launch.py -m slow  about 2 minutes: FSDP2 of the other scripts
+    pytest tests/examples/test_launch.py -m slow  about 2 minutes: FSDP2 with the other scripts
 """
 
 import json
@@ -47,7 +47,7 @@ LAUNCH = ROOT / "examples" / "launch"
     ],
 )  # fmt: skip
 def test_configurations(name, processes, machines, kind):
-    """accelerate reads them as it would its own."""
+    """accelerate reads the files of examples/launch like its own configuration."""
     config = load_config_from_file(str(LAUNCH / f"{name}.yaml"))
     assert (config.num_processes, config.num_machines, config.distributed_type) == (processes, machines, kind)
     assert config.use_cpu == (name == "cpu")
@@ -60,12 +60,12 @@ def data(saved_model, digits) -> str:
 
 
 def assert_two_processes_are_one(run_here, data: str, name: str, launcher: str, folder: Path) -> Path:
-    """Losses, weights, and the metrics of 24 images, which batches of 2 x 5 do not divide. The output of the two processes."""
+    """Compares losses, weights, and the metrics of 24 images: two batches of 5 do not divide them. Returns the two processes' folder."""
     one, two = folder / "one", folder / "two"
     run_here(*shlex.split(training.parallel_command(name, data).removeprefix("examples/")), "--output_dir", one)
     training.run(training.parallel_command(name, data, launcher), two)
     assert len(training.losses(one)) == 15
-    # In float32, with sums in another order, which Adam's division makes larger.
+    # Sums in float32 have another order, and Adam's division makes the differences larger.
     np.testing.assert_allclose(training.losses(two), training.losses(one), rtol=0, atol=1e-4)
     results, expected = (json.loads((output / "all_results.json").read_text()) for output in (two, one))
     for metric in ("eval_accuracy", "eval_macro_f1"):
@@ -86,7 +86,7 @@ def test_ddp(run_here, data, tmp_path, name):
     "name", [name if name == "loop of `accelerate`" else pytest.param(name, marks=pytest.mark.slow) for name in training.PARALLEL]
 )  # fmt: skip
 def test_fsdp2(run_here, data, tmp_path, name):
-    """The checkpoint has a part of every matrix from each process; from it the run continues, bit for bit."""
+    """A checkpoint has a part of every matrix from each process. The run continues from it to equal weights, bit for bit."""
     out = assert_two_processes_are_one(run_here, data, name, "FSDP2", tmp_path)
     expected = load_file(out / "model.safetensors")
     (*_, earlier, last) = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -102,7 +102,7 @@ def test_fsdp2(run_here, data, tmp_path, name):
 
 
 def test_every_process_leaves_out_bad_images(data, digits, tmp_path):
-    """And the report names each once."""
+    """Two processes leave out the same images, and the report names each once."""
     shutil.copytree(digits, tmp_path / "digits")
     for number in range(10):
         (tmp_path / "digits" / "train" / "one" / f"empty-{number}.png").touch()
@@ -130,7 +130,7 @@ def test_pretraining_by_the_configuration_for_the_cpu(data, digits, tmp_path):
 
 
 def test_slurm(tmp_path):
-    """With programs in place of Slurm's: each of the machines is launched with its rank, the first one's name and all arguments."""
+    """Test programs replace those of Slurm. Each machine is launched with its rank, the name of the first machine, and all arguments."""
     for name, script in {
         "scontrol": 'echo "$3" | tr , "\\n"',
         "srun": 'shift; for node in 0 1 2 3; do SLURM_NODEID=$node "$@"; done',

@@ -12,18 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-examples/pretrain_imagenet.py against the paper's Table 9, the text of the released code, timm, and what follows from the pixels.
+examples/pretrain_imagenet.py trains by the paper's recipe: the learning rates against Table 9, parameter groups and augmentations
+against timm, soft targets against the mixed pixels. Shards and repeated images are divided between processes as they should be.
 
-    pytest tests/examples/test_pretrain_imagenet.py          about 2 minutes
+    pytest tests/examples/test_pretrain_imagenet.py          about 1 minute, with the quickstart
 """
 
 import io
 import json
 import math
-import os
 import random
 import runpy
-import subprocess
 import sys
 import tarfile
 from collections import Counter
@@ -50,7 +49,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def script(monkeypatch):
-    """What the script defines."""
+    """The functions and classes of the script, as attributes."""
     monkeypatch.syspath_prepend(EXAMPLES)
 
     class Script:
@@ -84,7 +83,7 @@ SMALL_RUN += ("--per_device_train_batch_size", "8", "--learning_rate", "0.05", "
 
 
 def table_9(epoch: int, epochs: int, largest: float, warmup_epochs: int) -> float:
-    """Linear from 1e-6, then the cosine of all epochs down to 1e-5."""
+    """The learning rate at the start of an epoch: linear from 1e-6 in the warm-up, then a cosine over all epochs down to 1e-5."""
     if epoch < warmup_epochs:
         return 1e-6 + (largest - 1e-6) * epoch / warmup_epochs
     return 1e-5 + (largest - 1e-5) * (1 + math.cos(math.pi * epoch / epochs)) / 2
@@ -113,8 +112,8 @@ def test_learning_rate_at_every_epoch(script, recipe, epochs, largest, warmup_ep
 )
 def test_optimizer(script, recipe, kind, options):
     """
-    The same numbers of elements decay as in timm's model by the rule of the release, which exempts what has one dimension; its CLS
-    tokens and position embeddings have three.
+    As many elements have weight decay as in timm's model by the rule of the released code: parameters of one dimension have none. CLS
+    tokens and position embeddings have three dimensions, so they have it.
     """
     training = script.training("--recipe", recipe)
     model = CrossViTForImageClassification(CrossViTConfig.from_variant("crossvit_9_dagger_240", num_labels=10))
@@ -127,7 +126,7 @@ def test_optimizer(script, recipe, kind, options):
     reference = timm.create_model("crossvit_9_dagger_240", num_classes=10)
     for weight_decay, exempt in ((0.0, True), (options["weight_decay"], False)):
         expected = Counter(tuple(p.shape) for p in reference.parameters() if (p.ndim == 1) == exempt)
-        # timm keeps queries, keys and values of its self-attention in one matrix: the elements are counted instead.
+        # Elements are counted, not parameters, because timm keeps queries, keys and values of its self-attention in one matrix.
         expected = sum(math.prod(shape) * count for shape, count in expected.items())
         assert sum(parameter.numel() for parameter in groups[weight_decay]["params"]) == expected
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -136,7 +135,7 @@ def test_optimizer(script, recipe, kind, options):
 
 
 def test_recipes(script):
-    """What Table 9 says of transfer, and the finer image of the 408 models; an option of the command line comes first."""
+    """Recipes have the values of Table 9 for transfer and of the models for 408 pixels; an option on the command line overrides them."""
     transfer = script.training("--recipe", "transfer")
     assert (transfer.global_batch_size, transfer.random_erasing, transfer.mixup) == (768, 0.0, 0.8)
     finetune = script.training("--recipe=finetune", "--weight_decay", "0.1")
@@ -148,8 +147,8 @@ def test_recipes(script):
 
 def test_augmented_batches_are_those_of_timm(script, digits, photos, tmp_path):
     """
-    Against timm's own loader, which the release's options are given to, in other random numbers: the mean and the spread of each
-    channel, and the part of the images with a box of noise, are equal within four standard errors.
+    timm's own loader gets the options of the released code, and other random numbers. The mean and the standard deviation of each
+    channel, and the fraction of images with a box of noise, agree within four standard errors.
     """
     image = photos["landscape"]
     processor = CrossViTImageProcessor.from_image_size(96)
@@ -165,9 +164,9 @@ def test_augmented_batches_are_those_of_timm(script, digits, photos, tmp_path):
             return self.transform(image), 0
 
     def statistics(images: torch.Tensor) -> torch.Tensor:
-        """(N, 7): means and standard deviations of the channels, and whether noise was put in."""
+        """(N, 7): means and standard deviations of the channels, and 1 for an image with a box of noise."""
         images = images.float()
-        # Neighbours in a photo are alike; in noise of unit variance they differ by sqrt(2) on average.
+        # Neighbouring pixels of a photo are similar. In noise of unit variance they differ by about 1 on average.
         rough = images.diff(dim=-1).abs().mean(dim=1)
         box = torch.nn.functional.avg_pool2d(rough[:, None], 8).flatten(1).amax(dim=1) > 1.0
         return torch.cat([images.mean((2, 3)), images.std((2, 3)), box[:, None].float()], dim=1)
@@ -183,12 +182,12 @@ def test_augmented_batches_are_those_of_timm(script, digits, photos, tmp_path):
     assert len(timms) == 600
     error = ((ours.var(0) + timms.var(0)) / 600).sqrt()
     assert ((ours.mean(0) - timms.mean(0)).abs() < 4 * error).all(), (ours.mean(0), timms.mean(0), error)
-    assert 0.1 < ours[:, 6].mean() < 0.4  # so the noise is found, in about a quarter
+    assert 0.1 < ours[:, 6].mean() < 0.4  # the boxes are found, in about a quarter of the images
 
 
 def test_soft_targets_say_what_the_pixels_are(script):
-    """The part of each image is read off the mixed pixels: of constant images in mixup, of counted pixels in cutmix."""
-    mix = script.mixing(script.training(), num_classes=10)
+    """The images are constant, so the mean of a mixed image tells the fraction of each of the two: the targets have this fraction."""
+    mix = script.mixup_or_cutmix(script.training(), num_classes=10)
     images = torch.arange(8.0)[:, None, None, None].expand(8, 3, 32, 32)
     labels = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6])
     np.random.seed(0)
@@ -197,21 +196,21 @@ def test_soft_targets_say_what_the_pixels_are(script):
     for _ in range(300):
         pixels, targets = mix(images.clone(), labels)
         own, other = torch.arange(8.0), torch.arange(7.0, -1.0, -1.0)
-        # Of the image itself; its partner is that from the end.
+        # An image is mixed with the one at the same place from the end.
         part = ((pixels.mean((1, 2, 3)) - other) / (own - other))[:, None]
         smooth = 0.1 / 10 + 0.9 * torch.nn.functional.one_hot(labels, 10)
         torch.testing.assert_close(targets, part * smooth + (1 - part) * smooth.flip(0), rtol=0, atol=1e-5)
         kinds["cutmix" if torch.isin(pixels, images).all() and 0 < part[0] < 1 else "mixup"] += 1
         parts.append(part[0].item())
-    # Half of the batches each, within four standard errors (cutmix of nothing counts as mixup).
+    # Each has half of the batches, within four standard errors. A cutmix with an empty box is counted as mixup.
     assert abs(kinds["mixup"] - 150) < 4 * math.sqrt(300 / 4) + 10, kinds
     assert len(set(parts)) > 200
 
 
 def test_repeated_augmentation_of_four_processes(script):
     """
-    The images, shuffled, three times in a row each, dealt out in turn, until all processes together have as many as the data set;
-    which repetition it is follows, so that equal images are augmented differently.
+    Each of the shuffled images comes three times in a row, with the number of the repetition. They are dealt out to the processes in
+    turn, until all processes together have as many as the data set.
     """
     samplers = [script.RepeatedAugmentationSampler(range(1000), 3, rank, 4) for rank in range(4)]
     for epoch in (0, 1):
@@ -249,7 +248,7 @@ def grey(number: int) -> bytes:
 
 
 def write_shards(folder: Path, kind: str, shards: int, images: list[tuple[bytes, int]]) -> str:
-    """Encoded images with their classes, as other programs write them: without the features of `datasets`."""
+    """Writes shards as other programs do, without the features of `datasets`. Returns a pattern of the files."""
     for shard in range(shards):
         part = list(enumerate(images))[shard::shards]
         if kind == "parquet":
@@ -270,7 +269,7 @@ def write_shards(folder: Path, kind: str, shards: int, images: list[tuple[bytes,
 
 @pytest.mark.parametrize(("kind", "shards"), [("tar", 4), ("tar", 3), ("parquet", 4)])
 def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
-    """Two processes with two workers each read every image once, also where the shards cannot be dealt out evenly."""
+    """Two processes with two workers each read every image once, even if the shards cannot be divided evenly."""
     files = write_shards(tmp_path, kind, shards, [(grey(number), number % 4) for number in range(12 * shards)])
     arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=4)
     data = script.load_images(arguments, seed=0)
@@ -293,7 +292,7 @@ def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
 
 
 def test_a_stream_goes_on_with_the_next_epoch(script, tmp_path):
-    """Every image once, and again in another order; a worker without a shard of its own ends instead of searching for ever."""
+    """A stream gives every image once, then again in another order. A worker without a shard ends."""
     files = write_shards(tmp_path, "tar", 1, [(grey(number), 0) for number in range(12)])
     arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=1)
     data = script.load_images(arguments, seed=0)
@@ -307,24 +306,22 @@ def test_a_stream_goes_on_with_the_next_epoch(script, tmp_path):
     assert [int(batch["pixel_values"][0, 0, 0, 0]) for batch in islice(loader, 12)] == read[12:]
 
 
-def test_as_users_run_it(quickstart, tmp_path):
+def test_as_users_run_it(quickstart, run_example, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     folder, _ = quickstart
     out = tmp_path / "out"
     source = ("--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits"))
     options = "--recipe finetune --num_train_epochs 1 --global_batch_size 32 --per_device_train_batch_size 32 --learning_rate 5e-4"
-    process = subprocess.run(
-        [sys.executable, EXAMPLES / SCRIPT, *source, *options.split(), "--output_dir", str(out)], capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+    printed = run_example(SCRIPT, *source, *options.split(), "--output_dir", str(out), check=True).stdout
     results = json.loads((out / "all_results.json").read_text())
     assert results["eval_accuracy"] >= 0.95
-    assert f"accuracy {results['eval_accuracy']:.4f}" in process.stdout
+    assert f"accuracy {results['eval_accuracy']:.4f}" in printed
     assert not card_errors((out / "README.md").read_text())
     assert Image.open(out / "training.png").width > 1500
 
 
 def test_learns_from_a_stream_too(run, digits, quickstart, tmp_path):
-    """A new head finds its three classes, in all 24 images; an epoch has as many steps as the number of images says."""
+    """A new head learns its three classes from a stream. The number of steps per epoch follows from --num_train_samples."""
     files = {}
     for split in ("train", "validation"):
         (tmp_path / split).mkdir()
@@ -343,7 +340,7 @@ def test_learns_from_a_stream_too(run, digits, quickstart, tmp_path):
 
 
 def test_accumulated_batches_are_one_large_batch(run):
-    """Without mixing, which pairs the images of a forward pass: the same weights but for the order of float32 sums."""
+    """Two batches of 8 give the weights of one of 16, but for the order of float32 sums. Mixup is off: it pairs images of a batch."""
     options = (*SMALL_RUN[:2], "--warmup_epochs", "0", "--global_batch_size", "16", "--mixup", "0", "--cutmix", "0")
     options += ("--drop_path_rate", "0", "--optimizer", "sgd", "--learning_rate", "0.1", "--logging_steps", "1")
     weights = {}
@@ -357,11 +354,11 @@ def test_accumulated_batches_are_one_large_batch(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--optimizer", "adam"), "--optimizer is adamw or sgd, got adam"),
+        (("--optimizer", "adam"), "--optimizer must be adamw or sgd, got adam"),
         (("--per_device_train_batch_size", "7"), "must be even"),
         (("--per_device_train_batch_size", "10", "--global_batch_size", "32"), "must be a multiple of --per_device_train_batch_size 10 x 1"),
         (("--streaming",), "--streaming needs --num_train_samples"),
-        (("--streaming", "--num_train_samples", "60", "--repeated_augmentation", "3"), "use no --streaming"),
+        (("--streaming", "--num_train_samples", "60", "--repeated_augmentation", "3"), "leave out --streaming"),
         ((), "--global_batch_size 4096 is more than the 60 training images"),
     ],
 )  # fmt: skip

@@ -12,22 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-examples/run_image_classification_no_trainer.py: as users launch it, with accumulated batches, from a stream, and published. That
-nothing is lost when it is interrupted: test_nothing_lost.py; in several processes: test_launch.py.
+examples/run_image_classification_no_trainer.py as users launch it, with trackers, accumulated batches, a stream and mistakes. Accumulated
+batches are compared with one large batch, and a continued stream with an undisturbed run. test_nothing_lost.py interrupts the script,
+and test_launch.py runs it in several processes.
 
-    pytest tests/examples/test_run_image_classification_no_trainer.py          about 1 minute
+    pytest tests/examples/test_run_image_classification_no_trainer.py          about half a minute, with the quickstart
 """
 
 import contextlib
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import training
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
@@ -36,7 +36,6 @@ from transformers import pipeline
 
 
 SCRIPT = "run_image_classification_no_trainer.py"
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -58,14 +57,14 @@ def test_as_users_run_it(quickstart, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     folder, _ = quickstart
     out = tmp_path / "out"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", str(EXAMPLES / SCRIPT)]
-    launch += ["--model_name_or_path", str(folder / "model"), "--train_dir", str(folder / "digits")]
-    launch += "--num_train_epochs 1 --random_crop_scale 0.7 --no_horizontal_flip --report_to trackio".split()
-    process = subprocess.run([*launch, "--output_dir", str(out)], capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    printed = training.run(
+        f"-m accelerate.commands.launch --cpu examples/{SCRIPT} --model_name_or_path {folder}/model --train_dir {folder}/digits "
+        "--num_train_epochs 1 --random_crop_scale 0.7 --no_horizontal_flip --report_to trackio",
+        out,
+    )
     results = json.loads((out / "all_results.json").read_text())
     assert results["eval_accuracy"] >= 0.97
-    assert f"accuracy {results['eval_accuracy']:.4f}" in process.stdout
+    assert f"accuracy {results['eval_accuracy']:.4f}" in printed
     assert not card_errors((out / "README.md").read_text())
     with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / SCRIPT.replace(".py", ".db"))) as database:
         logged = [json.loads(metrics) for (metrics,) in database.execute("SELECT metrics FROM metrics")]
@@ -76,10 +75,9 @@ def test_as_users_run_it(quickstart, tmp_path, monkeypatch):
 
 
 def test_accumulated_batches_are_one_large_batch(run):
-    """With the same images in each step. Only the sums are in another order: float32."""
+    """Two batches of 4 give the weights of one of 8 with the same images, but for the order of float32 sums."""
     weights = []
     for batch_size, accumulation in ((8, 1), (4, 2)):
-        # 56 images of the 60: whole batches.
         options = f"--per_device_train_batch_size {batch_size} --gradient_accumulation_steps {accumulation} --max_train_steps 3"
         out, _ = run(*options.split(), "--freeze_backbone", output=f"batches of {batch_size}")
         weights.append(load_file(out / "model.safetensors"))
@@ -90,7 +88,7 @@ def test_accumulated_batches_are_one_large_batch(run):
 
 
 def test_tracking_without_a_network(run):
-    """Losses and metrics, and the options, without the token."""
+    """TensorBoard gets losses, metrics and options. No file has the secret token."""
     out, _ = run(
         "--report_to", "tensorboard", "--max_train_steps", "3", "--logging_steps", "1", "--hub_token", "hf_secret"
     )
@@ -106,13 +104,13 @@ def test_tracking_without_a_network(run):
 
 
 def test_a_stream_continues_in_its_middle(run):
-    """With steps that take two batches, and in its second epoch: the weights are those of a run that was left alone."""
+    """A run continues in the second epoch of a stream, with two batches per step, to the weights of an undisturbed run."""
     options = "--streaming --num_train_samples 60 --gradient_accumulation_steps 2 --num_train_epochs 2 --checkpointing_steps 3"
     stream = (*options.split(), "--learning_rate", "1e-3")
     out, printed = run(*stream)
     expected = load_file(out / "model.safetensors")
     assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-0000006", "checkpoint-0000008"]
-    assert printed.count("eval_loss") == 2  # of each epoch, of 60 images in 8 batches in 4 steps
+    assert printed.count("eval_loss") == 2  # after each epoch of 60 images: 8 batches, 4 steps
     shutil.rmtree(out / "checkpoint-0000008")
     _, printed = run(*stream)
     assert "continuing from" in printed
@@ -126,9 +124,9 @@ def test_a_stream_continues_in_its_middle(run):
         (("--streaming",), "--streaming needs --num_train_samples"),
         (
             ("--streaming", "--num_train_samples", "60", "--class_weights", "balanced"),
-            "which --streaming does not allow",
+            "leave out one of --class_weights and --streaming",
         ),
-        (("--class_weights", "x"), "`balanced` or not given, got x"),
+        (("--class_weights", "x"), "`balanced` or left out, got x"),
         (("--random_crop_scale", "0"), "more than 0 and at most 1; got 0.0"),
         (("--no_ignore_mismatched_sizes",), "ignore_mismatched_sizes"),
     ],

@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score
 class Accuracy(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
-            description="The part of the predictions that equal the labels, between 0 and 1.",
+            description="The fraction of predictions that equal their label, between 0 and 1.",
             citation="",
             inputs_description="predictions and references: lists of int.",
             features=datasets.Features(

@@ -22,9 +22,9 @@ from sklearn.metrics import average_precision_score
 class MultiLabel(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
-            description="Average precision of each class that occurs, and the mean of them, between 0 and 1.",
+            description="The mean of the average precisions of all classes that occur in the labels, between 0 and 1.",
             citation="",
-            inputs_description="predictions: a list of scores per class for each image; references: as many of 0 and 1.",
+            inputs_description="predictions: for each image a list of scores, one per class; references: such lists of 0 and 1.",
             features=datasets.Features(
                 {
                     "predictions": datasets.List(datasets.Value("float32")),
@@ -37,6 +37,8 @@ class MultiLabel(evaluate.Metric):
         references = np.asarray(references)
         occur = references.any(axis=0)
         if not occur.any():
-            raise ValueError("No image has any label, so there is nothing to compute the average precision of.")
+            raise ValueError(
+                "No image has a label, expected at least one: the average precision of no label is not defined. Evaluate on images with labels."
+            )
         precision = average_precision_score(references[:, occur], np.asarray(predictions)[:, occur], average="macro")
         return {"mean_average_precision": float(precision)}

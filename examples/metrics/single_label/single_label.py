@@ -24,7 +24,7 @@ class SingleLabel(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Accuracy, top-5 accuracy (with more than five classes) and macro F1, between 0 and 1.",
             citation="",
-            inputs_description="predictions: a list of scores per class for each image; references: the class of each.",
+            inputs_description="predictions: for each image a list of scores, one per class; references: the class of each image.",
             features=datasets.Features(
                 {"predictions": datasets.List(datasets.Value("float32")), "references": datasets.Value("int32")}
             ),
@@ -36,7 +36,7 @@ class SingleLabel(evaluate.Metric):
         classes = range(scores.shape[-1])
         metrics = {
             "accuracy": accuracy_score(references, labels),
-            # Over the classes that occur, as scikit-learn does by default.
+            # The mean over the classes that occur, the default of scikit-learn.
             "macro_f1": f1_score(references, labels, average="macro"),
         }
         if len(classes) > 5:

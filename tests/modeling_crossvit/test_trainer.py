@@ -1,0 +1,181 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+A run of `Trainer` with `CompleteCheckpoints` continues from a complete checkpoint: after a failure in any file of a checkpoint, and
+after an explicit return to an earlier one. The reference are an undisturbed run and the files in the folders.
+tests/examples/test_nothing_lost.py kills whole runs.
+
+    pytest tests/modeling_crossvit/test_trainer.py          about 10 seconds
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+from crossvit import CrossViTForImageClassification
+from crossvit.trainer import COMPLETE, CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
+
+
+@pytest.fixture
+def train(config, tmp_path):
+    """Trains four steps on images of random numbers, with a checkpoint after each step. Returns the output folder."""
+
+    def train(*callbacks: TrainerCallback, resume_from=None, output: str = "out", limit: int | None = 1) -> Path:
+        torch.manual_seed(0)
+        images = [{"pixel_values": torch.randn(3, 48, 48), "labels": label} for label in range(4)]
+        arguments = TrainingArguments(
+            str(tmp_path / output),
+            max_steps=4,
+            save_steps=1,
+            per_device_train_batch_size=1,
+            learning_rate=1e-2,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        callbacks = [CompleteCheckpoints(limit), *callbacks]
+        model = CrossViTForImageClassification(config)
+        trainer = CrossViTTrainer(model, arguments, train_dataset=images, callbacks=callbacks)
+        trainer.train(resume_from_checkpoint=resume_from and str(resume_from))
+        return tmp_path / output
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def known_weights() -> dict[str, torch.Tensor]:
+    """The weights of an undisturbed run, which all tests share."""
+    return {}
+
+
+def checkpoint_names(output: Path) -> set[str]:
+    return {path.name for path in output.glob("checkpoint-*")}
+
+
+def failing_at(path_end: str, write):
+    """Writes like `write`, but of one file only the first bytes, as on a full disk."""
+
+    def failing_write(*arguments, **options):
+        for argument in arguments:
+            if str(argument).endswith(path_end):
+                Path(argument).write_bytes(b"half")
+                raise OSError(28, "No space left on device")
+        return write(*arguments, **options)
+
+    return failing_write
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+)
+def test_a_failure_in_any_file_leaves_the_previous_checkpoint(train, tmp_path, monkeypatch, known_weights, file):
+    """Even if only one checkpoint is kept. The continued run reaches the weights of an undisturbed one."""
+    with monkeypatch.context() as full_disk:
+        for name in ("torch.save", "transformers.modeling_utils.safe_save_file"):
+            module, function = name.rsplit(".", 1)
+            original = getattr(__import__(module, fromlist=[function]), function)
+            full_disk.setattr(name, failing_at(f"checkpoint-3/{file}", original))
+        full_disk.setattr(TrainerState, "save_to_json", failing_at(f"checkpoint-3/{file}", TrainerState.save_to_json))
+        with pytest.raises(OSError, match="No space left"):
+            train()
+    out = tmp_path / "out"
+    assert checkpoint_names(out) == {"checkpoint-2", "checkpoint-3"}
+    assert last_complete_checkpoint(out) == out / "checkpoint-2"
+
+    train(resume_from=last_complete_checkpoint(out))
+    assert checkpoint_names(out) == {"checkpoint-4"}
+    if not known_weights:
+        known_weights.update(load_file(train(output="undisturbed") / "checkpoint-4" / "model.safetensors"))
+    weights = load_file(out / "checkpoint-4" / "model.safetensors")
+    assert [name for name, weight in known_weights.items() if not torch.equal(weights[name], weight)] == []
+
+
+def test_return_to_an_earlier_checkpoint(train):
+    """A run that is told to continue from step 2, and is killed before it saves, continues from step 2 again, not from step 4."""
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            raise KeyboardInterrupt
+
+    out = train(limit=None)
+    assert checkpoint_names(out) == {f"checkpoint-{step}" for step in (1, 2, 3, 4)}
+    assert last_complete_checkpoint(out) == out / "checkpoint-4"
+    with pytest.raises(KeyboardInterrupt):
+        train(Kill(), resume_from=out / "checkpoint-2", limit=None)
+    assert last_complete_checkpoint(out) == out / "checkpoint-2"
+
+
+def save(output: Path, step: int, limit: int | None, best: Path | None = None):
+    """What `CompleteCheckpoints` does after `Trainer` has written a checkpoint."""
+    (output / f"checkpoint-{step}").mkdir(parents=True)
+    state = TrainerState(global_step=step, best_model_checkpoint=best and str(best))
+    CompleteCheckpoints(limit).on_save(TrainingArguments(str(output), use_cpu=True), state, None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"),
+    [
+        (None, None, {8, 9, 10, 11}),
+        (2, None, {10, 11}),
+        (2, 8, {8, 11}),
+        (1, None, {11}),
+        # transformers keeps the best checkpoint in addition to the newest.
+        (1, 9, {9, 11}),
+        (5, 8, {8, 9, 10, 11}),
+    ],
+)
+def test_save_total_limit(tmp_path, limit, best, kept):
+    for step in (8, 9, 10):
+        save(tmp_path, step, limit=None)
+    save(tmp_path, 11, limit, best and tmp_path / f"checkpoint-{best}")
+    assert checkpoint_names(tmp_path) == {f"checkpoint-{step}" for step in kept}
+
+
+def test_remnants_of_killed_runs_are_not_counted(tmp_path):
+    """Incomplete checkpoints of earlier steps are removed; folders with other names stay."""
+    save(tmp_path, 2, limit=2)
+    for name in ("checkpoint-1", "checkpoint-3", "checkpoint-of-mine"):
+        (tmp_path / name).mkdir()
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    save(tmp_path, 4, limit=2)
+    assert checkpoint_names(tmp_path) == {"checkpoint-2", "checkpoint-4", "checkpoint-of-mine"}
+
+
+def test_no_checkpoint(tmp_path):
+    assert last_complete_checkpoint(tmp_path / "absent") is None
+
+
+def test_all_processes_have_written_before_the_mark(tmp_path, monkeypatch):
+    """And older checkpoints are removed after that."""
+    save(tmp_path, 1, limit=1)
+
+    def wait_for_everyone(state):
+        assert not (tmp_path / "checkpoint-2" / COMPLETE).exists()
+        assert (tmp_path / "checkpoint-1" / COMPLETE).exists()
+        waited.append(True)
+
+    waited = []
+    monkeypatch.setattr(PartialState, "wait_for_everyone", wait_for_everyone)
+    save(tmp_path, 2, limit=1)
+    assert waited and checkpoint_names(tmp_path) == {"checkpoint-2"}
+
+
+def test_trainer_must_not_remove_checkpoints(tmp_path):
+    arguments = TrainingArguments(str(tmp_path), save_total_limit=2, use_cpu=True)
+    with pytest.raises(ValueError, match="save_total_limit is 2, expected None: give it to CompleteCheckpoints"):
+        CompleteCheckpoints(2).on_train_begin(arguments, TrainerState(), None)
