@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 TRANSFORMERS ?=
 DEV := $(VENV)/transformers-$(or $(TRANSFORMERS),newest)
 
+# The tests run on one thread each (tests/conftest.py). A file stays in one process, so that its tests share what they set up.
+TWO_PROCESSES := --numprocesses 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
 .PHONY: benchmark-training benchmark-parity benchmark-modes
@@ -15,7 +18,8 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
 
 # A stamp per set of packages, renewed when the requirements change. torch and torchvision are installed together, as a pair.
-$(VENV)/training: setup.py pyproject.toml
+# The folders are named because the installation is a folder of links: a new file needs its link.
+$(VENV)/training: setup.py pyproject.toml modeling_crossvit configuration image_processing
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install torch torchvision
@@ -36,10 +40,10 @@ quickstart: $(VENV)/training  ## Train a small CrossViT on handwritten digits, s
 	$(BIN)/python examples/quickstart.py
 
 test: $(DEV)  ## Run the tests of the library
-	$(BIN)/python -m pytest --ignore tests/examples
+	$(BIN)/python -m pytest --ignore tests/examples $(TWO_PROCESSES)
 
 test-examples: $(DEV)  ## Run the tests of the training examples
-	$(BIN)/python -m pytest tests/examples
+	$(BIN)/python -m pytest tests/examples $(TWO_PROCESSES)
 
 test-slow: $(DEV)  ## Run the heavier tests: interrupted training, FSDP2, the largest model
 	$(BIN)/python -m pytest -m slow

@@ -35,6 +35,8 @@ dev = [
     "trackio",
     "bitsandbytes",
     "pytest>=9.2",  # finds `-p deprecations` through `pythonpath`, which old releases do not
+    "pytest-xdist",
+    "pre-commit",
     "parameterized",
     "psutil",
     "ruff==0.17.6",

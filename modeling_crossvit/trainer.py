@@ -15,6 +15,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from huggingface_hub import ModelCard
@@ -98,7 +99,7 @@ class CrossViTTrainer(Trainer):
     model is for and how to use it. Add the callback `CompleteCheckpoints` if the run may be killed.
     """
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.is_fsdp_enabled or _internal_call:
             return super().save_model(output_dir, _internal_call)
         # With `SHARDED_STATE_DICT`, transformers' checkpoints have each process's part, and it would write no whole model here.
@@ -108,11 +109,13 @@ class CrossViTTrainer(Trainer):
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def create_model_card(self, *args, tasks: str | list[str] = "image-classification", text: str = "", **kwargs):
+    def create_model_card(
+        self, *args: Any, tasks: str | list[str] = "image-classification", text: str = "", **kwargs: Any
+    ) -> None:
         """As in transformers; `text` (`str`, *optional*) is put before the usage."""
-        super().create_model_card(*args, tasks=tasks, **kwargs)
+        super().create_model_card(*args, **{"tasks": tasks, **kwargs})
         if self.is_world_process_zero():
-            path = Path(self.args.output_dir) / "README.md"
+            path = Path(self.args.output_dir or ".") / "README.md"
             model = self.accelerator.unwrap_model(self.model)
             name = self.hub_model_id or str(path.parent)
             complete_model_card(ModelCard.load(path), model, name, text=text).save(path)
