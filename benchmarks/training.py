@@ -23,27 +23,25 @@ Expected: accuracies of at least 0.95, and losses of two processes within 1e-4 o
 
 import json
 import os
-import platform
-import re
 import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from pages import DOCS, fill, measured_by
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
 
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
+EXAMPLES = ROOT / "examples"
 QUICKSTART = Path("outputs") / "quickstart"
 DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
 
@@ -112,7 +110,12 @@ def losses(output: Path) -> np.ndarray:
 
 
 def draw_recipes(path: Path):
-    """Draws the learning rate at every epoch, and a batch that the recipe `imagenet` makes of two photos."""
+    """
+    Draws the learning rate at every epoch, and a batch that the recipe `imagenet` makes of two photos.
+
+    The photos are scikit-learn's china.jpg, by danielbuechele, and flower.jpg, by vultilion, both on Flickr, CC BY 2.0
+    (https://creativecommons.org/licenses/by/2.0/). A page that shows the picture must say so.
+    """
     sys.path.insert(0, str(EXAMPLES))
     script = runpy.run_path(str(EXAMPLES / "pretrain_imagenet.py"))
     figure = plt.figure(figsize=(15, 4.2), layout="constrained")
@@ -178,38 +181,20 @@ def main():
             parallel.append(f"| {name} | {len(losses(one))} | {differences[0]:.1e} | {differences[1]:.1e} |")
     draw_recipes(DOCS / "training_recipes.png")
 
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "accelerate", "timm"))
-    measured = (
-        f"Measured by `python benchmarks/training.py` with {versions}, Python {platform.python_version()}, {platform.machine()} CPU "
-        f"with {torch.get_num_threads()} threads."
-    )
     commands = [f'DATA="{DATA}"', f'FINE_TUNING="{FINE_TUNING}"']
     for name, command in COMMANDS.items():
         command = command.replace(DATA, "$DATA").replace(FINE_TUNING, "$FINE_TUNING")
         commands += ["# " + name.replace("`", ""), f"python {command}"]
-    page = DOCS / "training.md"
-    text = page.read_text()
-    tables = {
-        "machine": measured,
+    places = {
+        # One thread, because `run` asks for that.
+        "machine": measured_by("benchmarks/training.py", "timm", "torch", "transformers", "accelerate", threads=1),
         "results": "\n".join(["| | accuracy | macro F1 |", "|---|---|---|", *rows])
         + "\n\n```bash\n"
         + "\n".join(commands)
         + "\n```",
         "processes": "\n".join(["| | losses | DDP | FSDP2 |", "|---|---|---|---|", *parallel]),
     }
-    for name, table in tables.items():
-        text, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
-            text,
-            flags=re.S,
-        )
-        if count != 1:
-            raise SystemExit(
-                f"{page} has {count} places <!-- {name} --> ... <!-- end -->, expected 1: add or remove them."
-            )
-    page.write_text(text)
-    print(f"wrote {page}")
+    print(f"wrote {fill('training.md', places)}")
 
 
 if __name__ == "__main__":

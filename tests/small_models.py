@@ -18,22 +18,21 @@ import torch
 from crossvit import CrossViTConfig
 
 
+# Two stages, and branches that differ in width, heads, depth and MLP, so that what is mixed up between branches or stages shows.
+SMALL = {
+    "image_sizes": [48, 32],
+    "patch_sizes": [12, 16],
+    "hidden_sizes": [16, 24],
+    "num_stages": 2,
+    "depths": [1, 2],
+    "num_attention_heads": [2, 3],
+    "mlp_ratios": [2.0, 3.0],
+}
+
+
 def small_config(**overrides) -> CrossViTConfig:
-    """
-    A configuration whose model takes a few milliseconds. It has two stages, and its branches differ in width, heads, depth and MLP, so
-    that what is mixed up between branches or stages shows.
-    """
-    fields = {
-        "image_sizes": [48, 32],
-        "patch_sizes": [12, 16],
-        "hidden_sizes": [16, 24],
-        "num_stages": 2,
-        "depths": [1, 2],
-        "num_attention_heads": [2, 3],
-        "mlp_ratios": [2.0, 3.0],
-        "num_labels": 5,
-    }
-    return CrossViTConfig(**{**fields, **overrides})
+    """The configuration of a model that takes a few milliseconds, with five labels."""
+    return CrossViTConfig(**{**SMALL, "num_labels": 5, **overrides})
 
 
 def with_names_of_the_release(timm_state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

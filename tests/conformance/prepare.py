@@ -26,6 +26,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import small_models
 import torch
 import transformers
 
@@ -35,15 +36,9 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTIma
 BUILD = Path(__file__).parents[2] / "build" / "conformance"
 STAND_INS = Path(__file__).parent / "stand_ins"
 
-# Two stages and every kind of dropout. Widths, heads and depths are unequal, so that a test sees where branches are mixed up.
+# The small model of the other tests, with every kind of dropout.
 SMALL = {
-    "image_sizes": [48, 32],
-    "patch_sizes": [12, 16],
-    "hidden_sizes": [16, 24],
-    "num_stages": 2,
-    "depths": [1, 2],
-    "num_attention_heads": [2, 3],
-    "mlp_ratios": [2.0, 3.0],
+    **small_models.SMALL,
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "drop_path_rate": 0.1,
