@@ -198,6 +198,7 @@ def test_frozen_backbone(digits, run, saved_model):
     }
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT 0.21 asks for it
 def test_lora(digits, run, saved_model):
     """An ordinary model is saved. Only its heads and the matrices with adapters have changed."""
     out, _ = run("--train_dir", digits, "--lora_rank", "2", "--learning_rate", "0.1")
