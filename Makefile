@@ -46,7 +46,7 @@ test-examples: $(DEV)  ## Run the tests of the training examples
 	$(BIN)/python -m pytest tests/examples $(TWO_PROCESSES)
 
 test-slow: $(DEV)  ## Run the heavier tests: interrupted training, FSDP2, the largest model
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TWO_PROCESSES)
 
 conformance: $(DEV)  ## Run transformers' own common tests on our classes: tests/conformance
 	$(BIN)/python -m pytest tests/conformance --quiet -rN
