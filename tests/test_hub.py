@@ -339,7 +339,7 @@ assert all((here[key] == there[key]).all() for key in here)
     path = f"/alice/tiny/resolve/{commit.sha}/model.safetensors"
     downloads = [entry for entry in hub.requests if (entry.method, entry.path) == ("GET", path)]
     assert [entry.range for entry in downloads] == [None, f"bytes={10 * 2**20}-"]
-    # Where it breaks off for good, that is an error; the next call starts again.
+    # A transfer that never succeeds is an error, and the next call starts again.
     hub.cut_next_download(1000, times=20)
     error = client(load, home="other", fails=True)
     assert "alice/tiny" in error
