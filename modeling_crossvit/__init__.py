@@ -25,7 +25,7 @@ from pathlib import Path
 
 from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
-from crossvit import configuration, image_processing
+from crossvit import image_processing
 from crossvit.checkpoints import convert_checkpoint
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
@@ -41,7 +41,7 @@ from crossvit.modeling_crossvit import (
 __version__ = "0.1.0"
 
 # Saved models carry source files of all three folders.
-SOURCE_FOLDERS[:] = [Path(folder) for folder in (*configuration.__path__, *image_processing.__path__, *__path__)]
+SOURCE_FOLDERS.extend(Path(folder) for folder in (*image_processing.__path__, *__path__))
 
 # `exist_ok`: a later transformers may have a model type of this name; whoever imports this package wants this one.
 AutoConfig.register(CrossViTConfig.model_type, CrossViTConfig, exist_ok=True)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 
 # Both are read while the modules below are imported. Nothing here may ask the Hub, and a run without a network must not wait for it. One
-# thread, because for small models two threads mostly wait for each other, and the tests can run in two processes instead.
+# thread, here and in all started processes, because for small models two threads mostly wait for each other, and the tests can run in
+# two processes instead. Equal numbers of threads also add numbers in the same order.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -40,6 +40,9 @@ class DeprecationHandler(logging.Handler):
 
 HANDLER = DeprecationHandler()
 
+# For tests that use PEFT, because PEFT 0.21 asks the model for this property.
+USES_PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 
 def announcements(text: str) -> list[str]:
     """The lines of `text`, what a script wrote to stderr, that announce a deprecation."""

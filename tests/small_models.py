@@ -30,6 +30,10 @@ SMALL = {
 }
 
 
+# The same of timm's class, except for the image sizes.
+TIMM_SMALL = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 2, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
+
+
 def small_config(**overrides) -> CrossViTConfig:
     """The configuration of a model that takes a few milliseconds, with five labels."""
     return CrossViTConfig(**{**SMALL, "num_labels": 5, **overrides})

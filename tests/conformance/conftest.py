@@ -66,12 +66,12 @@ def pytest_configure(config):
         config.option.markexpr = ""
 
 
-def name_of(nodeid: str) -> str:
+def test_name(nodeid: str) -> str:
     return nodeid.rsplit("::", 1)[-1]
 
 
 def pytest_collection_finish(session):
-    COLLECTED.update(name_of(item.nodeid) for item in session.items)
+    COLLECTED.update(test_name(item.nodeid) for item in session.items)
     option, files = session.config.option, {item.path.name for item in session.items}
     chosen = option.keyword or option.markexpr or any("::" in argument for argument in session.config.args)
     session.config.stash[COMPLETE] = not chosen and files == {
@@ -83,9 +83,9 @@ def pytest_runtest_logreport(report):
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2].removeprefix("Skipped: ")
         reason = re.sub(r"^.* is skipped: `[\w-]+` is not in", "The task is not in", reason)
-        SKIPPED[reason].add(name_of(report.nodeid))
+        SKIPPED[reason].add(test_name(report.nodeid))
     elif report.when == "call":
-        RAN.add(name_of(report.nodeid))
+        RAN.add(test_name(report.nodeid))
 
 
 def contradictions(complete: bool) -> list[str]:

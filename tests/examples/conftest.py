@@ -19,24 +19,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from accelerate.state import AcceleratorState, GradientState
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """
-    Here and in all started processes: the matrices of the small model are too small to divide, and threads that wait for each other
-    take several times as long, above all on a busy computer. Equal numbers of threads also add numbers in the same order.
-    """
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    number = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(number)
 
 
 @pytest.fixture

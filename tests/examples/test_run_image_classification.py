@@ -30,6 +30,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from deprecations import USES_PEFT
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
@@ -198,7 +199,7 @@ def test_frozen_backbone(digits, run, saved_model):
     }
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT 0.21 asks for it
+@USES_PEFT
 def test_lora(digits, run, saved_model):
     """An ordinary model is saved. Only its heads and the matrices with adapters have changed."""
     out, _ = run("--train_dir", digits, "--lora_rank", "2", "--learning_rate", "0.1")

@@ -22,7 +22,7 @@ import pytest
 import timm
 import torch
 from parity import timm_model
-from small_models import small_config
+from small_models import TIMM_SMALL, small_config
 from transformers import (
     AutoBackbone,
     DetrConfig,
@@ -47,7 +47,7 @@ def backbone(config):
 @pytest.mark.parametrize("variant", ["crossvit_9_240", "crossvit_9_dagger_240"])
 def test_equal_to_timm(variant, tmp_path):
     """Feature by feature, against both of timm's ways: `forward_intermediates` and `features_only`. Narrow models of either kind."""
-    narrow = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 3, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
+    narrow = {**TIMM_SMALL, "depth": ((1, 2, 0),) * 3}
     reference = timm_model(variant, **narrow)
     config = small_config(
         image_sizes=[240, 224], num_stages=3, num_labels=1000, use_convolutional_stem="dagger" in variant

@@ -25,21 +25,18 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from small_models import small_config, with_names_of_the_release
+from small_models import TIMM_SMALL, small_config, with_names_of_the_release
 from timm.models.crossvit import CrossVit
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
 from crossvit.checkpoints import to_timm_state_dict
 
 
-TIMM_SMALL = {
+TIMM_ARGUMENTS = {
+    **TIMM_SMALL,
     "img_size": 240,
     "img_scale": (1.0, 224 / 240),
     "patch_size": (12, 16),
-    "embed_dim": (16, 24),
-    "depth": ((1, 2, 0), (1, 2, 0)),
-    "num_heads": (2, 3),
-    "mlp_ratio": (2.0, 3.0, 1.0),
     "num_classes": 5,
 }
 SIZES = {"image_sizes": [240, 224]}  # timm's class takes no small images
@@ -47,7 +44,7 @@ SIZES = {"image_sizes": [240, 224]}  # timm's class takes no small images
 
 def timm_small(**changes) -> CrossVit:
     torch.manual_seed(0)
-    model = CrossVit(**{**TIMM_SMALL, **changes}).eval()
+    model = CrossVit(**{**TIMM_ARGUMENTS, **changes}).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model

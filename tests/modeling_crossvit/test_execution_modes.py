@@ -23,6 +23,7 @@ are those of benchmarks/execution_modes.py, on a smaller model.
 import execution_modes
 import pytest
 import torch
+from deprecations import USES_PEFT
 from parity import randomize_
 from transformers import BitsAndBytesConfig
 
@@ -39,9 +40,7 @@ FAST = (
 )
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)  # PEFT 0.21 asks the model for it
+@USES_PEFT
 @pytest.mark.parametrize(
     "name",
     [n if n.startswith(FAST) else pytest.param(n, marks=pytest.mark.slow) for n in execution_modes.MODES],

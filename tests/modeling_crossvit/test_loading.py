@@ -27,7 +27,7 @@ from clean_process import run_python
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from parity import timm_model
 from safetensors.torch import save_file
-from small_models import small_config
+from small_models import TIMM_SMALL, small_config
 from timm.layers import resample_abs_pos_embed
 from transformers import AutoModel, AutoModelForImageClassification
 
@@ -104,12 +104,11 @@ def test_position_embeddings_are_resized_as_by_timm(trained, tmp_path, image_siz
 
 def test_from_240_to_408_as_in_the_paper():
     """The published sizes and patches in narrow models, against timm's for 408 pixels with timm's resampling of the same tensors."""
-    narrow = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 2, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
-    reference = timm_model("crossvit_15_dagger_240", **narrow)
+    reference = timm_model("crossvit_15_dagger_240", **TIMM_SMALL)
     config = small_config(image_sizes=[240, 224], num_labels=1000, use_convolutional_stem=True)
     model = convert_checkpoint(reference, config=config)
     model.resize_position_embeddings([408, 384])
-    larger = timm.create_model("crossvit_15_dagger_408", **narrow).eval()
+    larger = timm.create_model("crossvit_15_dagger_408", **TIMM_SMALL).eval()
     state_dict = reference.state_dict()
     for branch, grid in enumerate((34, 24)):
         state_dict[f"pos_embed_{branch}"] = resample_abs_pos_embed(

@@ -21,6 +21,7 @@ merging, against the same model without adapters.
 import peft
 import pytest
 import torch
+from deprecations import USES_PEFT
 from packaging.version import Version
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers.integrations.peft import MIN_PEFT_VERSION
@@ -28,8 +29,7 @@ from transformers.integrations.peft import MIN_PEFT_VERSION
 from crossvit import CrossViTForImageClassification
 
 
-# PEFT 0.21 asks the model for it.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = USES_PEFT
 
 
 @pytest.fixture
