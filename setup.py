@@ -83,7 +83,7 @@ setup(
     # import system, which they cannot. Files that are added later get their link from `make`, or by installing again.
     options={"editable_wheel": {"mode": "strict"}},
     packages=["crossvit", "crossvit.configuration", "crossvit.image_processing"],
-    package_data={"crossvit": ["py.typed"]},
+    package_data={"crossvit": ["py.typed"], "crossvit.configuration": ["imagenet_classes.txt"]},
     python_requires=">=3.10",
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
     extras_require={"vision": vision, "convert": convert, "training": training, "export": export, "dev": dev},

@@ -11,10 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""CrossViT model configuration and the table of published variants."""
+"""CrossViT model configuration."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +24,9 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
 
+from crossvit.configuration.published_crossvit import CROSSVIT_VARIANTS, crossvit_config, suggest_published_model
 from crossvit.configuration.saving_crossvit import save_code
 
-
-# Table 1 of the paper, under timm's names (which give the real input size: 240 and 408, where the paper says 224 and 384).
-# Shared by all: K = 3 stages, N = 1 layer in the small branch, L = 1 fusion layer, patches of 12 and 16 pixels.
-#     name: (hidden_sizes, heads of either branch, M layers of the large branch, mlp ratio, image_sizes, convolutional stem)
-_TABLE_1 = {
-    "crossvit_tiny_240": ((96, 192), 3, 4, 4, (240, 224), False),
-    "crossvit_small_240": ((192, 384), 6, 4, 4, (240, 224), False),
-    "crossvit_base_240": ((384, 768), 12, 4, 4, (240, 224), False),
-    "crossvit_9_240": ((128, 256), 4, 3, 3, (240, 224), False),
-    "crossvit_15_240": ((192, 384), 6, 5, 3, (240, 224), False),
-    "crossvit_18_240": ((224, 448), 7, 6, 3, (240, 224), False),
-    "crossvit_9_dagger_240": ((128, 256), 4, 3, 3, (240, 224), True),
-    "crossvit_15_dagger_240": ((192, 384), 6, 5, 3, (240, 224), True),
-    "crossvit_18_dagger_240": ((224, 448), 7, 6, 3, (240, 224), True),
-    "crossvit_15_dagger_408": ((192, 384), 6, 5, 3, (408, 384), True),
-    "crossvit_18_dagger_408": ((224, 448), 7, 6, 3, (408, 384), True),
-}
-
-CROSSVIT_VARIANTS: dict[str, dict[str, Any]] = {
-    name: {
-        "hidden_sizes": list(hidden_sizes),
-        "num_attention_heads": [heads, heads],
-        "depths": [1, depth],
-        "mlp_ratios": [float(mlp_ratio), float(mlp_ratio)],
-        "image_sizes": list(image_sizes),
-        "use_convolutional_stem": stem,
-    }
-    for name, (hidden_sizes, heads, depth, mlp_ratio, image_sizes, stem) in _TABLE_1.items()
-}
 
 # (kernel size, stride, padding) of the three convolutions that replace the linear patch embedding in the dagger models.
 CONVOLUTIONAL_STEMS = {
@@ -75,10 +47,30 @@ _TENSOR_PARALLEL_MLP = {"fc1": "colwise", "fc2": "rowwise"}
 
 _PER_BRANCH = ("image_sizes", "patch_sizes", "hidden_sizes", "depths", "num_attention_heads", "mlp_ratios")
 
+# Fields of other models, whose place is taken here by one with a value per branch.
+_FIELDS_OF_ONE_BRANCH = {
+    "image_size": "image_sizes",
+    "patch_size": "patch_sizes",
+    "hidden_size": "hidden_sizes",
+    "num_hidden_layers": "depths",
+    "mlp_ratio": "mlp_ratios",
+    "intermediate_size": "mlp_ratios",
+}
+
 
 def _as_list(value: Any) -> Any:
     """Tuples become lists, also inside, so that a configuration equals itself after a round trip through JSON."""
     return [_as_list(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _refuse_fields_of_one_branch(names: Iterable[str]) -> None:
+    """transformers would report some of them as properties without a setter, and keep the others as attributes that nothing reads."""
+    for name in names:
+        if field := _FIELDS_OF_ONE_BRANCH.get(name):
+            raise ValueError(
+                f"CrossViT has no `{name}`: give `{field}`, a list with one value per branch, small branch first, for example "
+                f"`{field}={_as_list(getattr(CrossViTConfig, field))}`."
+            )
 
 
 def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
@@ -169,6 +161,9 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     _out_indices: list[int] | None = None
 
     def __post_init__(self, **kwargs):
+        _refuse_fields_of_one_branch(kwargs)
+        if (model_type := kwargs.get("model_type", self.model_type)) != self.model_type:
+            raise ValueError(f"These are the fields of a model of type {model_type!r}, expected {self.model_type!r}.")
         for name in _PER_BRANCH:
             setattr(self, name, _as_list(getattr(self, name)))
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
@@ -194,6 +189,36 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
                 "For another architecture give its fields to CrossViTConfig(...)."
             )
         return cls(**{**CROSSVIT_VARIANTS[variant], **overrides})
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        As in transformers; the configuration may also be timm's, in its repositories (`"timm/crossvit_15_dagger_240.in1k"`) and in folders
+        that `timm.models.save_for_hf` wrote.
+
+        Raises:
+            ValueError: If it is of another model. transformers would warn and go on with random weights.
+            OSError: If there is none; the message names the published model that may have been meant.
+        """
+        name = str(pretrained_model_name_or_path)
+        # Pipelines pass this on, and transformers would log that it has no effect: it is for the Auto classes, which have acted on it.
+        kwargs.pop("trust_remote_code", None)
+        try:
+            config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            if (meant := suggest_published_model(name)) and not os.path.isdir(name):
+                raise OSError(f"{error}\nDid you mean {meant!r}?") from error
+            raise
+        return crossvit_config(config_dict, name, cls.model_type), kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """As in transformers."""
+        _refuse_fields_of_one_branch(kwargs)
+        kwargs |= {name: _as_list(kwargs[name]) for name in _PER_BRANCH if name in kwargs}
+        return super().from_dict(config_dict, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As in transformers, with the source code of the model beside it (`trust_remote_code`)."""

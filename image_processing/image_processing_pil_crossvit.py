@@ -15,16 +15,19 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring, logging
 
+from crossvit.configuration.published_crossvit import crossvit_config, is_timm_config, timm_input_size, timm_pretrained_cfg
 from crossvit.configuration.saving_crossvit import save_code
 
 
@@ -55,6 +58,41 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """
+    The arguments of an image processor that does what timm's evaluation transform of this model does.
+
+    Raises:
+        ValueError: If the model is no CrossViT, or no image processor of this package can do the same.
+    """
+    crossvit_config(timm_config, name, "crossvit")  # refuses other models
+    pretrained_cfg = timm_pretrained_cfg(timm_config)
+    channels, height, width = timm_input_size(timm_config)
+    crop_pct, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
+    resized = {"height": math.floor(height / crop_pct), "width": math.floor(width / crop_pct)}
+    if mode == "center" and height == width:
+        size = {"shortest_edge": resized["height"]}
+    elif mode == "squash":
+        size = resized
+    else:
+        raise ValueError(
+            f"timm resizes images for {name} in a way that this image processor does not have: crop_mode={mode!r}, {height}x{width} "
+            f"pixels. Use timm's own transform: `AutoImageProcessor.from_pretrained({name!r})`."
+        )
+    if channels != 3:
+        raise ValueError(
+            f"{name} takes images of {channels} channels. Make an image processor for them: `from_image_size({height}, "
+            "do_convert_rgb=False, image_mean=[...], image_std=[...])` with a value per channel."
+        )
+    return {
+        "size": size,
+        "crop_size": {"height": height, "width": width},
+        "resample": Image.Resampling[(pretrained_cfg.get("interpolation") or "bicubic").upper()],
+        "image_mean": list(pretrained_cfg.get("mean") or IMAGENET_DEFAULT_MEAN),
+        "image_std": list(pretrained_cfg.get("std") or IMAGENET_DEFAULT_STD),
+    }
+
+
 # trf-ignore: TRF057, because the two classes that users see have the decorator.
 class CrossViTImageProcessorMixin(_Backend):
     """
@@ -80,16 +118,53 @@ class CrossViTImageProcessorMixin(_Backend):
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         super().__init__(**kwargs)
 
+    @classmethod
+    def get_image_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        As in transformers; for a CrossViT of timm, which has no file for an image processor, the settings that its `config.json` has.
+
+        Raises:
+            ValueError: If this is of another model. transformers would take those of its settings that it knows.
+        """
+        name = str(pretrained_model_name_or_path)
+        try:
+            settings, unused_kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            # Of the base class, because `CrossViTConfig` keeps nothing of what timm says about preprocessing.
+            try:
+                config_dict, unused_kwargs = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
+            except OSError:
+                raise error from None
+            if is_timm_config(config_dict):
+                return _settings_from_timm(config_dict, name), unused_kwargs
+            crossvit_config(config_dict, name, "crossvit")  # refuses other models
+            raise
+        own_types = {"CrossViTImageProcessor", "CrossViTImageProcessorPil", *(base.__name__ for base in cls.__mro__)}
+        if (found := settings.get("image_processor_type", cls.__name__)) not in own_types:
+            raise ValueError(
+                f"{name} has the settings of a {found}, and {cls.__name__} would do something else with them. Load it with "
+                f"`AutoImageProcessor.from_pretrained({name!r})`, or make one for a CrossViT with `{cls.__name__}.from_image_size`."
+            )
+        return settings, unused_kwargs
+
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
         """As in transformers, with the source code of both processors beside it (`trust_remote_code`)."""
         files = super().save_pretrained(save_directory)
-        self.auto_map = save_code(save_directory, _AUTO_MAP)
+        registered = getattr(self, "auto_map", None) if self._auto_class is not None else None
+        self.auto_map = save_code(save_directory, _AUTO_MAP, registered=registered)
         self.to_json_file(files[0])
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """As in transformers. An array of two dimensions is a grey image."""
+        images = super().fetch_images(image_url_or_urls)
+        return images[None] if getattr(images, "ndim", None) == 2 else images
 
     @classmethod
     def from_image_size(

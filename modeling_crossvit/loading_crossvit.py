@@ -13,11 +13,12 @@
 # limitations under the License.
 """
 Loading a CrossViT from what it was not saved as: checkpoints with the names of timm or of the authors' release (IBM/CrossViT), and
-checkpoints for other image sizes. It travels with every saved model.
+checkpoints for other image sizes; and the refusal of what holds no CrossViT. It travels with every saved model.
 """
 
 import copy
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -81,17 +82,36 @@ CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
 register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
 
 
+def _check_that_weights_were_found(model: PreTrainedModel, loading_info: dict[str, Any], name: str | os.PathLike) -> None:
+    """Refuses a checkpoint that has no weight for the embeddings and stages: transformers would leave the whole model random."""
+    not_loaded = {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
+    needed = [key for key in model.state_dict() if re.search(r"(^|\.)(embeddings|stages)\.\d", key)]
+    if not_loaded.issuperset(needed):
+        found = sorted(loading_info["unexpected_keys"]) or sorted(not_loaded)
+        raise ValueError(
+            f"None of the weights of {name} fits into the embeddings and stages of this CrossViT, so that all of it would be random. "
+            f"The tensors of the checkpoint are {', '.join(found[:3])} ... Load it with the class that saved it, or with the "
+            "configuration of its architecture."
+        )
+
+
 class CrossViTLoadingMixin(PreTrainedModel):
     """Reads checkpoints of timm, of the release and for other image sizes, for a [`PreTrainedModel`]; saves under its own names."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *model_args, config=None, output_loading_info=False, **kwargs
+    ):
         """
-        As in transformers. In addition, the checkpoint may have been saved for other image sizes: with `image_sizes=[408, 384]`, or
-        with a `config` that has these, its position embeddings are resized as `resize_position_embeddings` does it.
+        As in transformers. In addition:
+
+        - The name may be a repository of timm, such as `"timm/crossvit_15_dagger_240.in1k"`, or a folder that `timm.models.save_for_hf` wrote.
+        - The checkpoint may have been saved for other image sizes: with `image_sizes=[408, 384]`, or with a `config` that has these, its
+          position embeddings are resized as `resize_position_embeddings` does it.
 
         Raises:
-            ValueError: If weights with timm's names are to be loaded with a `distributed_config`.
+            ValueError: If this is another model; if the checkpoint has no weight of the embeddings and stages; if weights with timm's
+                names are to be loaded with a `distributed_config`.
         """
         image_sizes = kwargs.pop("image_sizes", None)
         if isinstance(config, (str, os.PathLike)):
@@ -104,8 +124,11 @@ class CrossViTLoadingMixin(PreTrainedModel):
             image_sizes = image_sizes or config.image_sizes
             config = copy.deepcopy(config)
             config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
+        model, loading_info = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
+        )
+        if pretrained_model_name_or_path is not None:
+            _check_that_weights_were_found(model, loading_info, pretrained_model_name_or_path)
         # transformers would give each process a part of timm's `qkv`, and would take that part for all of it: the wrong rows.
         if kwargs.get("distributed_config") is not None and getattr(model, "_weight_conversions", None):
             raise ValueError(
@@ -114,7 +137,7 @@ class CrossViTLoadingMixin(PreTrainedModel):
             )
         if image_sizes is not None:
             model.resize_position_embeddings(image_sizes)
-        return loaded
+        return (model, loading_info) if output_loading_info else model
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, *, save_original_format: bool = False, **kwargs: Any
@@ -145,7 +168,7 @@ class CrossViTLoadingMixin(PreTrainedModel):
             ValueError: If the embeddings have been offloaded to disk.
         """
         config = copy.deepcopy(self.config)
-        config.image_sizes = list(image_sizes)
+        config.image_sizes = [list(size) if isinstance(size, tuple) else size for size in image_sizes]
         config.validate()
         # CODEPATH: every published checkpoint is loaded with the sizes it was trained with unless the user gives others.
         if config.image_sizes == self.config.image_sizes:
