@@ -24,7 +24,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
 
-from crossvit.configuration.published_crossvit import CROSSVIT_VARIANTS, crossvit_config, suggest_published_model
+from crossvit.configuration.published_crossvit import CROSSVIT_VARIANTS, crossvit_config, with_suggestion
 from crossvit.configuration.saving_crossvit import save_code
 
 
@@ -160,12 +160,13 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        _refuse_fields_of_one_branch([name])
+        super().__setattr__(name, _as_list(value) if name in _PER_BRANCH else value)
+
     def __post_init__(self, **kwargs):
-        _refuse_fields_of_one_branch(kwargs)
         if (model_type := kwargs.get("model_type", self.model_type)) != self.model_type:
             raise ValueError(f"These are the fields of a model of type {model_type!r}, expected {self.model_type!r}.")
-        for name in _PER_BRANCH:
-            setattr(self, name, _as_list(getattr(self, name)))
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         if self.stage_names:  # Without any, the validation below says what is wrong.
             self.set_output_features_output_indices(out_features, out_indices)
@@ -208,16 +209,17 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         try:
             config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         except OSError as error:
-            if (meant := suggest_published_model(name)) and not os.path.isdir(name):
-                raise OSError(f"{error}\nDid you mean {meant!r}?") from error
-            raise
+            raise with_suggestion(error, name) from error
+        if not config_dict:  # transformers would take the defaults
+            raise OSError(
+                f"{name} has no config.json, or an empty one. Give the folder or the repository of a saved model."
+            )
         return crossvit_config(config_dict, name, cls.model_type), kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
         """As in transformers."""
-        _refuse_fields_of_one_branch(kwargs)
-        kwargs |= {name: _as_list(kwargs[name]) for name in _PER_BRANCH if name in kwargs}
+        _refuse_fields_of_one_branch(kwargs)  # transformers ignores those that it does not know
         return super().from_dict(config_dict, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:

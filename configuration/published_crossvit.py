@@ -73,9 +73,17 @@ _FIELDS = {
 
 def suggest_published_model(name: str) -> str | None:
     """The Hub id of the published model that somebody may have meant by `name`; none if `name` is one, or is unlike all of them."""
-    close = difflib.get_close_matches(name.rsplit("/", 1)[-1].removesuffix(".in1k"), CROSSVIT_VARIANTS, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(
+        name.rsplit("/", 1)[-1].removesuffix(".in1k"), CROSSVIT_VARIANTS, n=1, cutoff=0.8
+    )
     hub_id = f"timm/{close[0]}.in1k" if close else None
     return hub_id if hub_id != name else None
+
+
+def with_suggestion(error: OSError, name: str) -> OSError:
+    """The error, with the published model that may have been meant by a name that is not found."""
+    meant = None if Path(name).exists() else suggest_published_model(name)
+    return OSError(f"{error}\nDid you mean {meant!r}?") if meant else error
 
 
 def imagenet_classes() -> list[str] | None:
@@ -128,12 +136,16 @@ def _class_names(timm_config: Mapping[str, Any], num_labels: int, name: str) -> 
         is_imagenet = num_labels == 1000 and "in1k" in (sources[1].get("tag") or "").split("_")
         names = imagenet_classes() if is_imagenet else None
         if is_imagenet and names is None:
-            logger.warning(f"The classes of {name} are called LABEL_0 to LABEL_999: their names come with transformers-crossvit.")
+            logger.warning(
+                f"The classes of {name} are called LABEL_0 to LABEL_999: their names come with transformers-crossvit."
+            )
     if not names:
         return None
     names = {int(index): label for index, label in (names.items() if isinstance(names, Mapping) else enumerate(names))}
     if not names.keys() <= set(range(num_labels)):
-        raise ValueError(f"The config.json of {name} names {len(names)} classes (`label_names`) for {num_labels} outputs.")
+        raise ValueError(
+            f"The config.json of {name} names {len(names)} classes (`label_names`) for {num_labels} outputs."
+        )
     descriptions = next((source["label_descriptions"] for source in sources if source.get("label_descriptions")), {})
     described = {index: descriptions.get(label, label) for index, label in names.items()}
     # Two classes of one name could not be told apart.
@@ -168,8 +180,14 @@ def config_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any
     if depth := arguments.pop("depth", None):
         (*depths, fusion_layers), *others = depth
         if any(list(stage) != list(depth[0]) for stage in others):
-            raise ValueError(f"{name} has stages of different depths ({depth}), which `CrossViTConfig` has no field for.")
-        fields |= {"num_stages": len(depth), "depths": depths, "num_fusion_layers": max(1, fusion_layers)}
+            raise ValueError(
+                f"{name} has stages of different depths ({depth}), which `CrossViTConfig` has no field for."
+            )
+        if fusion_layers:
+            raise ValueError(
+                f"{name} has a list of fusion layers (depth {depth}). `crossvit.convert_checkpoint` reads its weights, with `config=`."
+            )
+        fields |= {"num_stages": len(depth), "depths": depths}
     scales = arguments.pop("img_scale", None) or [size / first for size in default_sizes]
     fields["image_sizes"] = _image_sizes(timm_config, fields.get("patch_sizes", [12, 16]), scales, name)
 
@@ -231,4 +249,5 @@ __all__ = [
     "suggest_published_model",
     "timm_input_size",
     "timm_pretrained_cfg",
+    "with_suggestion",
 ]

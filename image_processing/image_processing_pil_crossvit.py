@@ -27,7 +27,13 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring, logging
 
-from crossvit.configuration.published_crossvit import crossvit_config, is_timm_config, timm_input_size, timm_pretrained_cfg
+from crossvit.configuration.published_crossvit import (
+    crossvit_config,
+    is_timm_config,
+    timm_input_size,
+    timm_pretrained_cfg,
+    with_suggestion,
+)
 from crossvit.configuration.saving_crossvit import save_code
 
 
@@ -136,7 +142,9 @@ class CrossViTImageProcessorMixin(_Backend):
             try:
                 config_dict, unused_kwargs = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
             except OSError:
-                raise error from None
+                config_dict = {}
+            if not config_dict:
+                raise with_suggestion(error, name) from error
             if is_timm_config(config_dict):
                 return _settings_from_timm(config_dict, name), unused_kwargs
             crossvit_config(config_dict, name, "crossvit")  # refuses other models

@@ -82,7 +82,9 @@ CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
 register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
 
 
-def _check_that_weights_were_found(model: PreTrainedModel, loading_info: dict[str, Any], name: str | os.PathLike) -> None:
+def _check_that_weights_were_found(
+    model: PreTrainedModel, loading_info: dict[str, Any], name: str | os.PathLike
+) -> None:
     """Refuses a checkpoint that has no weight for the embeddings and stages: transformers would leave the whole model random."""
     not_loaded = {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
     needed = [key for key in model.state_dict() if re.search(r"(^|\.)(embeddings|stages)\.\d", key)]
@@ -168,7 +170,7 @@ class CrossViTLoadingMixin(PreTrainedModel):
             ValueError: If the embeddings have been offloaded to disk.
         """
         config = copy.deepcopy(self.config)
-        config.image_sizes = [list(size) if isinstance(size, tuple) else size for size in image_sizes]
+        config.image_sizes = list(image_sizes)
         config.validate()
         # CODEPATH: every published checkpoint is loaded with the sizes it was trained with unless the user gives others.
         if config.image_sizes == self.config.image_sizes:
