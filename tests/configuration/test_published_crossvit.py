@@ -355,7 +355,9 @@ def test_saving_gives_an_ordinary_folder(small, tmp_path, photos):
     expected = pipeline("image-classification", model, image_processor=processor, top_k=5)(photo)
     assert [entry["label"] for entry in loaded(photo)] == [entry["label"] for entry in expected]
     scores = [[entry["score"] for entry in entries] for entries in (loaded(photo), expected)]
-    assert scores[0] == pytest.approx(scores[1], rel=1e-6)  # SDPA may add in another order where memory is aligned otherwise
+    assert scores[0] == pytest.approx(
+        scores[1], rel=1e-6
+    )  # SDPA may add in another order where memory is aligned otherwise
 
 
 def test_the_auto_classes_give_timm_s_wrapper(small):
@@ -461,7 +463,9 @@ def test_weights_of_something_else_are_refused(small, tmp_path, model_class):
     vit(tmp_path / "vit")
     shutil.copy(tmp_path / "vit" / "model.safetensors", folder)
     for options in ({}, {"ignore_mismatched_sizes": True}):
-        with pytest.raises(ValueError, match="(?s)None of the weights of .* fits.*random.*(classifier.bias|vit.embeddings.cls_token)"):
+        with pytest.raises(
+            ValueError, match="(?s)None of the weights of .* fits.*random.*(classifier.bias|vit.embeddings.cls_token)"
+        ):
             model_class.from_pretrained(folder, **options)
     config = CrossViTConfig.from_pretrained(folder)
     with pytest.raises(ValueError, match="is a model of type 'vit'"):

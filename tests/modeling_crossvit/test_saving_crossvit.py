@@ -20,6 +20,7 @@ installed, its code is used and nothing is asked. Model cards say what the model
 """
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -30,7 +31,16 @@ from clean_process import run_python
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 import crossvit.configuration.saving_crossvit
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
@@ -218,6 +228,61 @@ def test_a_registered_subclass_stays(config, tmp_path, monkeypatch):
     assert auto_map["AutoModelForImageClassification"] == "my_crossvit.MyCrossViT"
     assert auto_map["AutoModel"] == "modeling_crossvit.CrossViTModel"
     assert (tmp_path / "model" / "my_crossvit.py").is_file()
+
+
+@pytest.mark.parametrize("registered", [True, False])
+@pytest.mark.parametrize("parent", ["CrossViTImageProcessor", "CrossViTImageProcessorPil"])
+def test_a_subclass_of_an_image_processor(tmp_path, monkeypatch, parent, registered):
+    """A registered one is loaded as what it is. One that is not is refused; the stock class would prepare images in another way."""
+    module_name = f"inverting_{parent.lower()}_{registered}"
+    (tmp_path / f"{module_name}.py").write_text(
+        f"from crossvit import {parent}\nclass Inverting({parent}):\n"
+        "    def normalize(self, image, *args, **kwargs):\n        return -super().normalize(image, *args, **kwargs)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    processor_class = __import__(module_name).Inverting
+    if registered:
+        processor_class.register_for_auto_class()
+    photo = Image.new("RGB", (60, 60), "orange")
+    expected = processor_class.from_image_size(48)(photo, return_tensors="pt").pixel_values
+    assert torch.equal(
+        expected, -getattr(crossvit, parent).from_image_size(48)(photo, return_tensors="pt").pixel_values
+    )
+
+    processor_class.from_image_size(48).save_pretrained(tmp_path / "model")
+    assert torch.equal(
+        processor_class.from_pretrained(tmp_path / "model")(photo, return_tensors="pt").pixel_values, expected
+    )
+    with pytest.raises(ValueError, match="has the settings of a Inverting"):
+        getattr(crossvit, parent).from_pretrained(tmp_path / "model")
+    if not registered:
+        with pytest.raises(ValueError, match="has the settings of a Inverting"):
+            AutoImageProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True)
+        return
+    for _ in range(2):  # what was loaded is saved again
+        loaded = AutoImageProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True)
+        assert type(loaded).__name__ == "Inverting"
+        assert torch.equal(loaded(photo, return_tensors="pt").pixel_values, expected)
+        loaded.save_pretrained(tmp_path / "model")
+
+
+def test_trust_remote_code_is_no_reason_for_a_warning(saved_model, caplog, monkeypatch):
+    """For the Auto classes and pipelines that pass it on; a root logger sees what a user's terminal shows."""
+    folder = str(saved_model)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    for load in (
+        lambda: pipeline("image-classification", folder, trust_remote_code=True),
+        lambda: AutoConfig.from_pretrained(folder, trust_remote_code=True),
+        lambda: AutoModel.from_pretrained(folder, trust_remote_code=True),
+        lambda: AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True),
+        lambda: AutoBackbone.from_pretrained(folder, trust_remote_code=True),
+        lambda: AutoImageProcessor.from_pretrained(folder, trust_remote_code=True),
+        lambda: CrossViTForImageClassification.from_pretrained(folder, trust_remote_code=True),
+        lambda: CrossViTConfig.from_pretrained(folder, trust_remote_code=True),
+        lambda: CrossViTImageProcessor.from_pretrained(folder, trust_remote_code=True),
+    ):
+        load()
+    assert not [record.message for record in caplog.records if "trust_remote_code" in record.message]
 
 
 def test_entries_that_point_to_another_repository_are_replaced(config, tmp_path):
