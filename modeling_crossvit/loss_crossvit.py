@@ -83,7 +83,8 @@ def image_classification_loss(
     **kwargs: Any,
 ) -> torch.Tensor:
     """
-    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says.
+    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says. Where that is not set, it is
+    inferred from the labels, and kept in the configuration.
 
     Args:
         labels: Classes (B,), probabilities (B, labels), 0 and 1 (B, labels), or targets (B, labels).
@@ -93,10 +94,17 @@ def image_classification_loss(
 
     Returns:
         A scalar in float32, or in float64 for float64 logits.
+
+    Raises:
+        ValueError: If the labels do not fit, as `check_labels` says.
     """
+    problem_type = infer_problem_type(labels, config)
+    check_labels(labels, logits, problem_type)
+    # Kept as in transformers, because the pipeline chooses between softmax and sigmoid by it.
+    config.problem_type = problem_type
     labels = labels.to(logits.device)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if config.problem_type == "single_label_classification":
+    if problem_type == "single_label_classification":
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (B,)
         # There is one loss per image, but `Trainer` has counted each of the probabilities of an image.
         elements_per_loss = logits.shape[-1] if labels.is_floating_point() else 1
@@ -104,7 +112,7 @@ def image_classification_loss(
         count: int | torch.Tensor = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
     else:
         labels = labels.view_as(logits).to(logits.dtype)
-        if config.problem_type == "regression":
+        if problem_type == "regression":
             losses = nn.functional.mse_loss(logits, labels, reduction="none")  # (B, labels)
         else:
             losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (B, labels)

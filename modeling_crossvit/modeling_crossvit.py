@@ -56,7 +56,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
 from crossvit.loading_crossvit import CrossViTLoadingMixin
-from crossvit.loss_crossvit import check_labels, image_classification_loss, infer_problem_type
+from crossvit.loss_crossvit import image_classification_loss
 
 
 @auto_docstring(
@@ -743,6 +743,7 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             point, of shape `(batch_size, num_labels)`. Regression: the targets, of shape `(batch_size, num_labels)`, or
             `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
             `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
+            A `loss_function` of your own, set on the model, gets any labels as they are, also those that are no tensor.
 
         Example:
 
@@ -762,10 +763,6 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
 
         loss = None
         if labels is not None:
-            problem_type = infer_problem_type(labels, self.config)
-            check_labels(labels, logits, problem_type)
-            # Kept as in transformers, because the pipeline chooses between softmax and sigmoid by it.
-            self.config.problem_type = problem_type
             loss = self.loss_function(labels, logits, self.config, **kwargs)
 
         return CrossViTImageClassifierOutput(

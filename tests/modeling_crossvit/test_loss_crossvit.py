@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The losses of CrossViTForImageClassification against those of PyTorch: each kind of labels, gradient accumulation, and refusals.
+The losses of CrossViTForImageClassification against those of PyTorch: each kind of labels, gradient accumulation, losses of the user's
+own, and refusals.
 
     pytest tests/modeling_crossvit/test_loss_crossvit.py
 """
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
 from crossvit import CrossViTForImageClassification
+from crossvit.loss_crossvit import image_classification_loss
 
 
 @pytest.fixture
@@ -105,6 +107,66 @@ def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, k
     (expected_losses, expected_weights), (losses, weights) = results
     assert losses == pytest.approx(expected_losses, rel=2e-3)  # Trainer logs four digits
     torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
+
+
+# Losses of the user's own
+
+
+def focal_loss(labels, logits, config, **kwargs):
+    losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    return ((1 - torch.exp(-losses)) ** 2 * losses).mean()
+
+
+def mixup_loss(labels, logits, config, **kwargs):
+    first, second, weight = labels
+    loss_of = [image_classification_loss(classes, logits, config, **kwargs) for classes in (first, second)]
+    return weight * loss_of[0] + (1 - weight) * loss_of[1]
+
+
+def loss_of_names(labels, logits, config, **kwargs):
+    classes = [config.label2id[name] for name in labels["names"]]
+    return (labels["weights"] * F.cross_entropy(logits, torch.tensor(classes), reduction="none")).sum()
+
+
+def ordinal_loss(labels, logits, config, **kwargs):
+    """A label says for all classes but the first how likely the class is this one or a higher one."""
+    at_least = logits.softmax(-1).flip(-1).cumsum(-1).flip(-1)[:, 1:]
+    return F.mse_loss(at_least, labels)
+
+
+OWN_LOSSES = [
+    (focal_loss, torch.eye(5, dtype=torch.bool)[:2]),
+    (mixup_loss, (torch.tensor([1, 4]), torch.tensor([0, 2]), 0.3)),
+    (loss_of_names, {"names": ["LABEL_3", "LABEL_0"], "weights": torch.tensor([0.5, 2.0])}),
+    (ordinal_loss, torch.rand(2, 4)),
+]
+
+
+@pytest.mark.parametrize(("loss_function", "labels"), OWN_LOSSES)
+def test_own_loss_gets_its_labels_as_they_are(model, pixel_values, loss_function, labels):
+    received = []
+
+    def recorded(*arguments, **kwargs):
+        received.append((*arguments, kwargs))
+        return loss_function(*arguments, **kwargs)
+
+    model.loss_function = recorded
+    outputs = model(pixel_values, labels=labels, num_items_in_batch=2)
+    ((got, logits, config, kwargs),) = received
+    assert got is labels and logits is outputs.logits and config is model.config
+    assert kwargs["num_items_in_batch"] == 2
+    assert torch.equal(outputs.loss, loss_function(labels, outputs.logits, model.config, **kwargs))
+    outputs.loss.backward()
+    assert all(head.weight.grad.any() for head in model.classifier.heads)
+
+
+def test_own_loss_leaves_the_problem_type_alone(model, pixel_values):
+    model.loss_function = ordinal_loss
+    model(pixel_values, labels=torch.rand(2, 4))
+    assert model.config.problem_type is None
+
+
+# Refusals
 
 
 @pytest.mark.parametrize(
