@@ -52,19 +52,24 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) 
     Raises:
         ValueError: With the shape and type of the labels, and those that fit `problem_type`.
     """
+    if labels.dtype == torch.bool:
+        raise ValueError(
+            "`labels` has dtype torch.bool, expected integers for the class of each image, or floating point for one value per label. "
+            "Use `labels.long()` or `labels.float()`."
+        )
     batch_size, num_labels = logits.shape
     one_per_image, one_per_label = (batch_size,), (batch_size, num_labels)
     # Pairs of a shape and whether the labels are floating point. A list and not a set, because a set would hash the batch size, and a
     # compiled graph would then be bound to it.
     allowed: list[tuple[tuple[int, ...], bool]] = [(one_per_label, True)]
     if problem_type == "single_label_classification":
-        allowed.append((one_per_image, False))
+        allowed += [(one_per_image, False), ((batch_size, 1), False)]
     elif problem_type == "regression" and num_labels == 1:
         allowed.append((one_per_image, True))  # as in transformers: the one target needs no dimension of its own
     if (tuple(labels.shape), labels.is_floating_point()) not in allowed or labels.is_complex():
         expected = {
-            "single_label_classification": f"the class of each image, integers of shape {one_per_image} between 0 and "
-            f"{num_labels - 1}, or probabilities (mixup, label smoothing), floating point of shape {one_per_label}",
+            "single_label_classification": f"the class of each image, integers of shape {one_per_image} or {(batch_size, 1)} between "
+            f"0 and {num_labels - 1}, or probabilities (mixup, label smoothing), floating point of shape {one_per_label}",
             "multi_label_classification": f"0 or 1 for each label, floating point of shape {one_per_label}",
             "regression": f"the target values, floating point of shape {one_per_label}",
         }[problem_type]
@@ -87,7 +92,8 @@ def image_classification_loss(
     inferred from the labels, and kept in the configuration.
 
     Args:
-        labels: Classes (B,), probabilities (B, labels), 0 and 1 (B, labels), or targets (B, labels).
+        labels: Classes (B,) or (B, 1) in any type of integers, with -100 for images to leave out; or in floating point, probabilities
+            (B, labels), 0 and 1 (B, labels), or targets (B, labels), for one label also (B,).
         logits: (B, labels).
         num_items_in_batch: Number of elements of `labels` in all batches of one optimizer step, as `Trainer` counts them. The sum of
             the losses is divided by it, so that the losses of these batches add up to the mean over all of them.
@@ -105,6 +111,9 @@ def image_classification_loss(
     labels = labels.to(logits.device)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if problem_type == "single_label_classification":
+        if not labels.is_floating_point():
+            # PyTorch takes few types of integers, and in 8 unsigned bits, the class 156 would be equal to -100 below.
+            labels = labels.to(torch.int64).flatten()  # (B,) or (B, 1) -> (B,)
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (B,)
         # There is one loss per image, but `Trainer` has counted each of the probabilities of an image.
         elements_per_loss = logits.shape[-1] if labels.is_floating_point() else 1

@@ -738,10 +738,10 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             Whether images of another size than the configured one are accepted. Each branch sees the image at the ratio of its configured
             size, rounded to whole patches; its position embeddings are resized to these patches by bicubic interpolation.
         labels (`torch.Tensor`, *optional*):
-            What the loss is computed from. Single-label classification: the class of each image, integers of shape
-            `(batch_size,)`, or probabilities of shape `(batch_size, num_labels)`. Multi-label classification: 0 or 1 in floating
-            point, of shape `(batch_size, num_labels)`. Regression: the targets, of shape `(batch_size, num_labels)`, or
-            `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
+            What the loss is computed from. Single-label classification: the class of each image, integers of any type and of shape
+            `(batch_size,)` or `(batch_size, 1)`, -100 for an image to leave out, or probabilities of shape `(batch_size, num_labels)`.
+            Multi-label classification: 0 or 1 in floating point, of shape `(batch_size, num_labels)`. Regression: the targets in
+            floating point, of shape `(batch_size, num_labels)`, or `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
             `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
             A `loss_function` of your own, set on the model, gets any labels as they are, also those that are no tensor.
 

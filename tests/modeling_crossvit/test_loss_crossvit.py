@@ -20,6 +20,7 @@ own, and refusals.
 
 import pytest
 import torch
+from small_models import small_config
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
@@ -68,8 +69,63 @@ def test_problem_type_is_inferred_and_kept(config, pixel_values, labels, num_lab
     assert model.config.problem_type == problem_type
 
 
+# Class 156 has the bits of -100 in 8 unsigned bits.
+INTEGERS = {
+    torch.int8: [3, -100, 120, 7],
+    torch.int16: [3, -100, 156, 7],
+    torch.int32: [3, -100, 156, 7],
+    torch.int64: [3, -100, 156, 7],
+    torch.uint8: [3, 0, 156, 7],
+    torch.uint16: [3, 0, 156, 7],
+    torch.uint32: [3, 0, 156, 7],
+    torch.uint64: [3, 0, 156, 7],
+}
+
+
+def loss_and_gradient(labels, logits, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = logits.clone().requires_grad_()
+    loss = image_classification_loss(labels, logits, small_config(num_labels=200), **kwargs)
+    return loss, *torch.autograd.grad(loss, logits)
+
+
+@pytest.mark.parametrize("num_items_in_batch", [None, 11, torch.tensor(11)], ids=["alone", "count", "counting tensor"])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)], ids=["row", "column"])
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_classes_in_every_type_of_integers(dtype, shape, num_items_in_batch):
+    labels = torch.tensor(INTEGERS[dtype])
+    logits = torch.randn(4, 200, generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(logits, labels, reduction="mean" if num_items_in_batch is None else "sum")
+    loss, gradient = loss_and_gradient(labels, logits, num_items_in_batch=num_items_in_batch)
+    torch.testing.assert_close(loss, expected / (num_items_in_batch or 1))
+    got = loss_and_gradient(labels.to(dtype).view(shape), logits, num_items_in_batch=num_items_in_batch)
+    assert torch.equal(got[0], loss) and torch.equal(got[1], gradient)
+    assert (gradient[labels == -100] == 0).all() and (gradient[labels != -100] != 0).all()
+
+
+COMPILED = [
+    (lambda count: torch.arange(count), "single_label_classification"),
+    (lambda count: torch.arange(count, dtype=torch.int8)[:, None], "single_label_classification"),
+    (lambda count: torch.rand(count, 5), "single_label_classification"),
+    (lambda count: torch.rand(count, 5), "multi_label_classification"),
+    (lambda count: torch.rand(count, 5), "regression"),
+]
+
+
+@pytest.mark.parametrize(("labels", "problem_type"), COMPILED, ids=["classes", "column", "soft", "several", "targets"])
+def test_one_compiled_graph_for_all_batch_sizes(labels, problem_type):
+    torch.compiler.reset()
+    config = small_config(problem_type=problem_type)
+    # The backend does not matter here: what the loss does with shapes and the configuration is decided when it is traced.
+    compiled = torch.compile(image_classification_loss, fullgraph=True, dynamic=True, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for count in (2, 3, 5):
+            batch = labels(count), torch.randn(count, 5), config
+            torch.testing.assert_close(compiled(*batch), image_classification_loss(*batch))
+
+
 LABELS = {
     "single_label_classification": lambda: torch.randint(5, (8,)),
+    "column of small integers": lambda: torch.tensor([[1], [-100], [4], [0], [2], [2], [-100], [3]], dtype=torch.int8),
     "soft labels": lambda: torch.rand(8, 5).softmax(-1),
     "multi_label_classification": lambda: torch.randint(2, (8, 5)).float(),
     "regression": lambda: torch.rand(8, 5),
@@ -81,7 +137,8 @@ def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, k
     """4 batches of 2 and 1 batch of 8: the same loss and the same weights after two steps."""
     torch.manual_seed(0)
     pixel_values, labels = torch.randn(8, 3, 48, 48), LABELS[kind]()
-    config.problem_type = "single_label_classification" if kind == "soft labels" else kind
+    one_label = kind in ("soft labels", "column of small integers")
+    config.problem_type = "single_label_classification" if one_label else kind
     results = []
     for batch_size, steps in ((8, 1), (2, 4)):
         torch.manual_seed(0)
@@ -174,7 +231,11 @@ def test_own_loss_leaves_the_problem_type_alone(model, pixel_values):
     [
         ([1, 2], None, "`labels` must be a tensor, got list"),
         (torch.tensor([1]), None, r"shape \(1,\) and dtype torch.int64, expected the class of each image, integers of shape \(2,\)"),
-        (torch.tensor([[1], [2]]), None, r"shape \(2, 1\).*Reshape or convert"),
+        (torch.tensor([[1, 2]]), None, r"shape \(1, 2\) and dtype torch.int64, expected.*\(2,\) or \(2, 1\).*Reshape or convert"),
+        (torch.ones(2, 5, dtype=torch.bool), None, r"dtype torch.bool, expected integers.*`labels.long\(\)` or `labels.float\(\)`"),
+        (torch.ones(2, dtype=torch.bool), None, "dtype torch.bool, expected integers"),
+        (torch.ones(2, 5, dtype=torch.bool), "multi_label_classification", "dtype torch.bool, expected integers"),
+        (torch.ones(2, dtype=torch.complex64), None, "dtype torch.complex64, expected the class of each image"),
         (torch.tensor([1.0, 2.0]), "single_label_classification", r"dtype torch.float32, expected the class.*labels.long"),
         (torch.zeros(2, 4), None, r"shape \(2, 4\).*0 or 1 for each label, floating point of shape \(2, 5\).*num_labels=5"),
         (torch.zeros(2, 5, dtype=torch.long), "multi_label_classification", "dtype torch.int64, expected 0 or 1 for each"),
