@@ -14,11 +14,11 @@
 """
 The loss of image classification, and the check of the labels that it gets. It travels with every saved model.
 
-transformers' `ForImageClassificationLoss` computes the same for one batch. It divides by `num_items_in_batch` for single-label
+transformers' own loss computes the same for one batch. It divides by `num_items_in_batch` for single-label
 problems only: with gradient accumulation, its multi-label and regression losses are too large by the number of accumulated batches.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -30,7 +30,10 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 
 def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> ProblemType:
-    """`config.problem_type`, or what transformers infers where that is not set: from `num_labels` and the type of the labels."""
+    """
+    `config.problem_type`, or what transformers infers where that is not set: regression for one label, and else classes from integers and
+    several labels per image from floating point.
+    """
     if not isinstance(labels, torch.Tensor):
         raise ValueError(f"`labels` must be a tensor, got {type(labels).__name__}. Use `torch.tensor(labels)`.")
     if config.problem_type is not None:
@@ -42,7 +45,8 @@ def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> ProblemT
 
 def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) -> None:
     """
-    Refuses labels of a wrong shape or type. Their values are not looked at, because that would wait for the device.
+    Refuses labels of a wrong shape or type, and a problem type without a loss. The values of the labels are not looked at, because that
+    would wait for the device.
 
     Args:
         labels: As `image_classification_loss` takes them.
@@ -52,12 +56,22 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) 
     Raises:
         ValueError: With the shape and type of the labels, and those that fit `problem_type`.
     """
+    if problem_type not in get_args(ProblemType):
+        raise ValueError(
+            f"`config.problem_type` is {problem_type!r}, expected one of {', '.join(get_args(ProblemType))}, or None to infer it."
+        )
     if labels.dtype == torch.bool:
         raise ValueError(
             "`labels` has dtype torch.bool, expected integers for the class of each image, or floating point for one value per label. "
             "Use `labels.long()` or `labels.float()`."
         )
     batch_size, num_labels = logits.shape
+    if problem_type == "single_label_classification" and num_labels == 1:
+        raise ValueError(
+            "`config.problem_type` is 'single_label_classification' and num_labels is 1, expected at least 2 labels, because the loss of "
+            "the only class is always 0. Set `config.problem_type` to 'regression' for a value per image, to 'multi_label_classification' "
+            "for yes or no, or to None if it is left from earlier labels."
+        )
     one_per_image, one_per_label = (batch_size,), (batch_size, num_labels)
     # Pairs of a shape and whether the labels are floating point. A list and not a set, because a set would hash the batch size, and a
     # compiled graph would then be bound to it.
@@ -76,7 +90,8 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) 
         raise ValueError(
             f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, expected {expected} "
             f"(problem_type={problem_type!r}, num_labels={num_labels}). Reshape or convert the labels (`labels.float()`, "
-            "`labels.long()`), or set `config.problem_type` and `num_labels` to what they are."
+            "`labels.long()`), or set `config.problem_type` and `num_labels` to what they are. `config.problem_type` may be remembered "
+            "from earlier labels: set it to None to infer it from these."
         )
 
 
@@ -88,8 +103,8 @@ def image_classification_loss(
     **kwargs: Any,
 ) -> torch.Tensor:
     """
-    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says. Where that is not set, it is
-    inferred from the labels, and kept in the configuration.
+    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says, or as the labels say where that is
+    None. Then several labels per image or regression are remembered in `config.problem_type`.
 
     Args:
         labels: Classes (B,) or (B, 1) in any type of integers, with -100 for images to leave out; or in floating point, probabilities
@@ -106,8 +121,10 @@ def image_classification_loss(
     """
     problem_type = infer_problem_type(labels, config)
     check_labels(labels, logits, problem_type)
-    # Kept as in transformers, because the pipeline chooses between softmax and sigmoid by it.
-    config.problem_type = problem_type
+    # The pipeline needs to know where its default, the softmax, is wrong. Classes are not remembered, because integers say what they are
+    # in each call, and what is remembered stays in the saved model and would choose the loss of its next task.
+    if config.problem_type is None and problem_type != "single_label_classification":
+        config.problem_type = problem_type
     labels = labels.to(logits.device)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if problem_type == "single_label_classification":

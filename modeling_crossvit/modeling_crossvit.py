@@ -741,8 +741,11 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             What the loss is computed from. Single-label classification: the class of each image, integers of any type and of shape
             `(batch_size,)` or `(batch_size, 1)`, -100 for an image to leave out, or probabilities of shape `(batch_size, num_labels)`.
             Multi-label classification: 0 or 1 in floating point, of shape `(batch_size, num_labels)`. Regression: the targets in
-            floating point, of shape `(batch_size, num_labels)`, or `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
-            `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
+            floating point, of shape `(batch_size, num_labels)`, or `(batch_size,)` for one. `config.problem_type` says which of these it
+            is. Where that is None, one label means regression, integers mean classes, and floating point means several labels per image,
+            so that probabilities need `config.problem_type="single_label_classification"`. Regression and several labels are then
+            remembered in the configuration, because the pipeline scores them in other ways than classes. Loading the model with another
+            number of labels forgets it. Labels that do not fit are a `ValueError`.
             A `loss_function` of your own, set on the model, gets any labels as they are, also those that are no tensor.
 
         Example:

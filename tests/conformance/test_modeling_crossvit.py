@@ -27,6 +27,7 @@ import functools
 import os
 import tempfile
 import unittest
+import warnings
 from unittest import mock
 
 import torch
@@ -135,6 +136,27 @@ class CrossViTModelTest(
             outputs = CrossViTForImageClassification(config).eval()(pixel_values, labels=labels)
             self.assertEqual(outputs.logits.shape, (7, 5))
             self.assertEqual(outputs.loss.shape, ())
+
+    def test_problem_types(self):
+        # The common test computes the single-label loss for one label. It is always 0, and here it is refused.
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for problem_type, num_labels, labels in (
+            ("multi_label_classification", 2, torch.zeros(7, 2)),
+            ("single_label_classification", 2, torch.zeros(7, dtype=torch.long)),
+            ("regression", 1, torch.zeros(7)),
+        ):
+            with self.subTest(problem_type):
+                config.problem_type, config.num_labels = problem_type, num_labels
+                model = CrossViTForImageClassification(config).train()
+                # PyTorch warns where it broadcasts labels to the shape of the logits.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    model(**inputs, labels=labels).loss.backward()
+                for head in model.classifier.heads:
+                    self.assertTrue(head.bias.grad.any())
+        config.problem_type, config.num_labels = "single_label_classification", 1
+        with self.assertRaisesRegex(ValueError, "expected at least 2 labels"):
+            CrossViTForImageClassification(config)(**inputs, labels=torch.zeros(7, dtype=torch.long))
 
     def test_num_layers_is_small(self):
         # The tester's number of layers is a sum, too large for the common test. Each of its terms is small.

@@ -12,19 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The losses of CrossViTForImageClassification against those of PyTorch: each kind of labels, gradient accumulation, losses of the user's
-own, and refusals.
+The losses of CrossViTForImageClassification against those of PyTorch: each kind of labels, gradient accumulation, what is
+remembered of earlier labels, losses of the user's own, and refusals.
 
     pytest tests/modeling_crossvit/test_loss_crossvit.py
 """
+
+import copy
 
 import pytest
 import torch
 from small_models import small_config
 from torch.nn import functional as F
-from transformers import Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForImageClassification, Trainer, TrainingArguments, pipeline
 
-from crossvit import CrossViTForImageClassification
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.loss_crossvit import image_classification_loss
 
 
@@ -52,21 +54,6 @@ def test_losses(config, pixel_values, labels, num_labels, problem_type, expected
     config.problem_type = problem_type
     outputs = CrossViTForImageClassification(config)(pixel_values, labels=labels)
     torch.testing.assert_close(outputs.loss, expected(outputs.logits, labels))
-
-
-@pytest.mark.parametrize(
-    ("labels", "num_labels", "problem_type"),
-    [
-        (torch.tensor([1, 4]), 5, "single_label_classification"),
-        (torch.eye(5)[:2], 5, "multi_label_classification"),
-        (torch.rand(2), 1, "regression"),
-    ],
-)
-def test_problem_type_is_inferred_and_kept(config, pixel_values, labels, num_labels, problem_type):
-    config.num_labels = num_labels
-    model = CrossViTForImageClassification(config)
-    model(pixel_values, labels=labels)
-    assert model.config.problem_type == problem_type
 
 
 # Class 156 has the bits of -100 in 8 unsigned bits.
@@ -103,8 +90,8 @@ def test_classes_in_every_type_of_integers(dtype, shape, num_items_in_batch):
 
 
 COMPILED = [
-    (lambda count: torch.arange(count), "single_label_classification"),
-    (lambda count: torch.arange(count, dtype=torch.int8)[:, None], "single_label_classification"),
+    (lambda count: torch.arange(count), None),
+    (lambda count: torch.arange(count, dtype=torch.int8)[:, None], None),
     (lambda count: torch.rand(count, 5), "single_label_classification"),
     (lambda count: torch.rand(count, 5), "multi_label_classification"),
     (lambda count: torch.rand(count, 5), "regression"),
@@ -164,6 +151,143 @@ def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, k
     (expected_losses, expected_weights), (losses, weights) = results
     assert losses == pytest.approx(expected_losses, rel=2e-3)  # Trainer logs four digits
     torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
+
+
+# What a model remembers of its labels
+
+
+def next_labels(num_labels: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "integers (B,)": torch.tensor([0, num_labels - 1]),
+        "integers (B, 1)": torch.tensor([[0], [num_labels - 1]]),
+        "probabilities (B, L)": torch.rand(2, num_labels, generator=generator).softmax(-1),
+        "0 and 1 (B, L)": torch.eye(2, num_labels),
+        "floats (B,)": torch.rand(2, generator=generator),
+        "floats (B, 1)": torch.rand(2, 1, generator=generator),
+    }
+
+
+def loss_on(labels: torch.Tensor, model: CrossViTForImageClassification, pixel_values: torch.Tensor) -> str:
+    """Which of PyTorch's losses the model computes for these labels, or that it refuses them."""
+    model = copy.deepcopy(model)  # the labels of one call must not be remembered in the next
+    try:
+        loss, logits = model(pixel_values, labels=labels, return_dict=False)
+    except ValueError:
+        return "refused"
+    if labels.is_floating_point():
+        labels = labels.view_as(logits)
+        losses = {"softmax": F.cross_entropy, "sigmoid": F.binary_cross_entropy_with_logits, "squares": F.mse_loss}
+    else:
+        labels, losses = labels.flatten(), {"softmax": F.cross_entropy}
+    (equal,) = (name for name, function in losses.items() if torch.allclose(function(logits, labels), loss))
+    return equal
+
+
+# The loss for each of `next_labels`.
+FRESH = ("softmax", "softmax", "sigmoid", "sigmoid", "refused", "refused")
+CLASSES = ("softmax", "softmax", "softmax", "softmax", "refused", "refused")
+SEVERAL = ("refused", "refused", "sigmoid", "sigmoid", "refused", "refused")
+TARGETS = ("refused", "refused", "squares", "squares", "refused", "refused")
+ONE = ("refused", "refused", "squares", "squares", "squares", "squares")
+
+# What the model was before: its number of labels, the problem type that the user set, the labels that it got. Then for each way in which
+# it is used next: the losses for the next labels, and the function of the pipeline.
+TRANSITIONS = {
+    "new": (5, None, None,
+        {"same process": (FRESH, "softmax"), "reloaded": (FRESH, "softmax"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+    "after classes": (5, None, torch.tensor([1, 4]),
+        {"same process": (FRESH, "softmax"), "reloaded": (FRESH, "softmax"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+    "after several labels": (5, None, torch.eye(2, 5),
+        {"same process": (SEVERAL, "sigmoid"), "reloaded": (SEVERAL, "sigmoid"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+    "after targets": (1, None, torch.rand(2),
+        {"same process": (ONE, "none"), "reloaded": (ONE, "none"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "none")}),
+    "single-label set": (5, "single_label_classification", None,
+        {"same process": (CLASSES, "softmax"), "reloaded": (CLASSES, "softmax"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+    "multi-label set": (5, "multi_label_classification", None,
+        {"same process": (SEVERAL, "sigmoid"), "reloaded": (SEVERAL, "sigmoid"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+    "regression set": (5, "regression", None,
+        {"same process": (TARGETS, "none"), "reloaded": (TARGETS, "none"), "3 labels": (FRESH, "softmax"), "1 label": (ONE, "sigmoid")}),
+}  # fmt: skip
+
+WAYS = {"reloaded": {}, "3 labels": {"num_labels": 3}, "1 label": {"num_labels": 1}}
+
+
+@pytest.mark.parametrize("way", ["same process", *WAYS])
+@pytest.mark.parametrize("before", TRANSITIONS)
+def test_loss_and_pipeline_after_other_labels(before, way, pixel_values, photos, tmp_path):
+    num_labels, problem_type, labels, expected = TRANSITIONS[before]
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(small_config(num_labels=num_labels, problem_type=problem_type)).eval()
+    if labels is not None:
+        model(pixel_values, labels=labels)
+    if way in WAYS:
+        model.save_pretrained(tmp_path)
+        model = CrossViTForImageClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **WAYS[way])
+    losses, function = expected[way]
+    labels = next_labels(model.config.num_labels)
+    got = {name: loss_on(tensor, model, pixel_values) for name, tensor in labels.items()}
+    assert got == dict(zip(labels, losses))
+
+    image_processor = CrossViTImageProcessor.from_image_size(48)
+    predictions = pipeline("image-classification", model=model, image_processor=image_processor)(photos["small"])
+    (logits,) = model(**image_processor(photos["small"], return_tensors="pt")).logits
+    scores = {"softmax": logits.softmax(-1), "sigmoid": logits.sigmoid(), "none": logits}[function]
+    by_label = {prediction["label"]: prediction["score"] for prediction in predictions}
+    assert [by_label[name] for name in model.config.id2label.values()] == pytest.approx(scores.tolist(), abs=1e-6)
+
+
+LOADERS = {
+    "configuration": CrossViTConfig.from_pretrained,
+    "AutoConfig": AutoConfig.from_pretrained,
+    "dictionary": lambda folder, **kwargs: CrossViTConfig.from_dict(
+        CrossViTConfig.get_config_dict(folder)[0], **kwargs
+    ),
+    "model": lambda folder, **kwargs: (
+        CrossViTForImageClassification.from_pretrained(folder, ignore_mismatched_sizes=True, **kwargs).config
+    ),
+    "Auto class": lambda folder, **kwargs: (
+        AutoModelForImageClassification.from_pretrained(folder, ignore_mismatched_sizes=True, **kwargs).config
+    ),
+}
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_another_number_of_labels_forgets_the_problem_type(load, tmp_path):
+    three_names, five_names = ({number: f"name {number}" for number in range(count)} for count in (3, 5))
+    kept, set_now = "multi_label_classification", "regression"
+    # A configuration with two labels is saved without their names.
+    for num_labels, kwargs, expected in [
+        (5, {}, kept),
+        (5, {"num_labels": 5}, kept),
+        (5, {"id2label": five_names}, kept),
+        (5, {"num_labels": 3}, None),
+        (5, {"num_labels": 1}, None),
+        (5, {"id2label": three_names}, None),
+        (5, {"num_labels": 3, "id2label": three_names}, None),
+        (5, {"num_labels": 3, "problem_type": set_now}, set_now),
+        (5, {"problem_type": set_now}, set_now),
+        (5, {"problem_type": None}, None),
+        (2, {}, kept),
+        (2, {"num_labels": 2}, kept),
+        (2, {"num_labels": 1}, None),
+        (2, {"id2label": three_names}, None),
+    ]:
+        model = CrossViTForImageClassification(small_config(num_labels=num_labels, problem_type=kept))
+        model.save_pretrained(tmp_path)
+        config = load(tmp_path, **kwargs)
+        assert config.problem_type == expected, (num_labels, kwargs)
+        assert config.num_labels == len(kwargs.get("id2label", range(kwargs.get("num_labels", num_labels))))
+
+
+def test_dictionaries_of_configurations():
+    config_dict = {"num_labels": 3, "problem_type": "multi_label_classification"}
+    assert CrossViTConfig.from_dict(config_dict, num_labels=3).problem_type == "multi_label_classification"
+    assert CrossViTConfig.from_dict(config_dict, num_labels=2).problem_type is None
+    assert config_dict["problem_type"] == "multi_label_classification", "the caller's dictionary is left as it was"
+    # transformers would refuse one label for the old problem type before it sees the new one.
+    config_dict = {"problem_type": "single_label_classification"}
+    assert CrossViTConfig.from_dict(config_dict, num_labels=1, problem_type="regression").problem_type == "regression"
 
 
 # Losses of the user's own
@@ -239,6 +363,9 @@ def test_own_loss_leaves_the_problem_type_alone(model, pixel_values):
         (torch.tensor([1.0, 2.0]), "single_label_classification", r"dtype torch.float32, expected the class.*labels.long"),
         (torch.zeros(2, 4), None, r"shape \(2, 4\).*0 or 1 for each label, floating point of shape \(2, 5\).*num_labels=5"),
         (torch.zeros(2, 5, dtype=torch.long), "multi_label_classification", "dtype torch.int64, expected 0 or 1 for each"),
+        (torch.tensor([1, 2]), "multi_label_classification", "may be remembered from earlier labels: set it to None to infer it"),
+        (torch.tensor([1, 2]), "regression", "dtype torch.int64, expected the target values.*remembered from earlier labels"),
+        (torch.tensor([1, 2]), "classification", "'classification', expected one of single_label.*regression, or None to infer it"),
         (torch.zeros(2), "regression", r"expected the target values, floating point of shape \(2, 5\)"),
     ],
 )  # fmt: skip
@@ -247,3 +374,15 @@ def test_unusable_labels(model, pixel_values, labels, problem_type, message):
     with pytest.raises(ValueError, match=message):
         model(pixel_values, labels=labels)
     assert model.config.problem_type == problem_type, "a refused call leaves the configuration as it was"
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 0]), torch.rand(2, 1)])
+def test_one_label_cannot_be_chosen(config, pixel_values, labels):
+    """transformers refuses this in a new configuration only. The loss would be 0, and nothing would be learnt."""
+    config.num_labels = 1
+    config.problem_type = "single_label_classification"
+    model = CrossViTForImageClassification(config)
+    with pytest.raises(
+        ValueError, match="num_labels is 1, expected at least 2.*'regression'.*None if it is left from earlier"
+    ):
+        model(pixel_values, labels=labels)
