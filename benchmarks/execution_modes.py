@@ -120,8 +120,6 @@ def checkpointing_difference(model: Model, pixel_values: torch.Tensor, use_reent
 def compilation_difference(model: Model, pixel_values: torch.Tensor, training: bool) -> float:
     """The relative difference of the gradients (`training`) or logits between a compiled model and an eager one."""
     torch.compiler.reset()
-    # Without this the first call infers it from the labels, and the second call compiles another graph.
-    model.config.problem_type = "single_label_classification"
     call = torch.compile(model, fullgraph=True, dynamic=True)
     differences = []
     # One graph serves every batch size except 1, for which PyTorch always compiles another one.

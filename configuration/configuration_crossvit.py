@@ -77,6 +77,19 @@ def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def _forget_problem_type(config_dict: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """
+    `config_dict`, without its problem type where `kwargs` change the number of labels: it was remembered from labels of another task, and
+    would choose the wrong loss for the new ones.
+    """
+    # Where both are there, transformers lets `num_labels` of the dictionary win, but `id2label` of the arguments. Without either, it takes 2.
+    num_labels, id2label = config_dict.get("num_labels"), config_dict.get("id2label")
+    old = num_labels if num_labels is not None else 2 if id2label is None else len(id2label)
+    num_labels, id2label = kwargs.get("num_labels"), kwargs.get("id2label")
+    new = len(id2label) if id2label is not None else old if num_labels is None else num_labels
+    return config_dict if new == old else {key: value for key, value in config_dict.items() if key != "problem_type"}
+
+
 @auto_docstring(
     custom_intro="""
     The configuration of a CrossViT model ([Chen et al., ICCV 2021](https://huggingface.co/papers/2103.14899)). The defaults are
@@ -218,9 +231,9 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
-        """As in transformers."""
+        """As in transformers, but with another number of labels the `problem_type` of the dictionary is forgotten."""
         _refuse_fields_of_one_branch(kwargs)  # transformers ignores those that it does not know
-        return super().from_dict(config_dict, **kwargs)
+        return super().from_dict(_forget_problem_type(config_dict, kwargs), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As in transformers, with the source code of the model beside it (`trust_remote_code`)."""

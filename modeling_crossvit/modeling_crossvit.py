@@ -56,7 +56,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
 from crossvit.loading_crossvit import CrossViTLoadingMixin
-from crossvit.loss_crossvit import check_labels, image_classification_loss, infer_problem_type
+from crossvit.loss_crossvit import image_classification_loss
 
 
 @auto_docstring(
@@ -738,11 +738,15 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             Whether images of another size than the configured one are accepted. Each branch sees the image at the ratio of its configured
             size, rounded to whole patches; its position embeddings are resized to these patches by bicubic interpolation.
         labels (`torch.Tensor`, *optional*):
-            What the loss is computed from. Single-label classification: the class of each image, integers of shape
-            `(batch_size,)`, or probabilities of shape `(batch_size, num_labels)`. Multi-label classification: 0 or 1 in floating
-            point, of shape `(batch_size, num_labels)`. Regression: the targets, of shape `(batch_size, num_labels)`, or
-            `(batch_size,)` for one. `config.problem_type` says which of these it is; where that is not set, it is inferred from
-            `num_labels` and the type of the labels, and kept in the configuration. Another shape or type is a `ValueError`.
+            What the loss is computed from. Single-label classification: the class of each image, integers of any type and of shape
+            `(batch_size,)` or `(batch_size, 1)`, -100 for an image to leave out, or probabilities of shape `(batch_size, num_labels)`.
+            Multi-label classification: 0 or 1 in floating point, of shape `(batch_size, num_labels)`. Regression: the targets in
+            floating point, of shape `(batch_size, num_labels)`, or `(batch_size,)` for one. `config.problem_type` says which of these it
+            is. Where that is None, one label means regression, integers mean classes, and floating point means several labels per image,
+            so that probabilities need `config.problem_type="single_label_classification"`. Regression and several labels are then
+            remembered in the configuration, because the pipeline scores them in other ways than classes. Loading the model with another
+            number of labels forgets it. Labels that do not fit are a `ValueError`.
+            A `loss_function` of your own, set on the model, gets any labels as they are, also those that are no tensor.
 
         Example:
 
@@ -762,10 +766,6 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
 
         loss = None
         if labels is not None:
-            problem_type = infer_problem_type(labels, self.config)
-            check_labels(labels, logits, problem_type)
-            # Kept as in transformers, because the pipeline chooses between softmax and sigmoid by it.
-            self.config.problem_type = problem_type
             loss = self.loss_function(labels, logits, self.config, **kwargs)
 
         return CrossViTImageClassifierOutput(

@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-CrossViTModel and CrossViTForImageClassification: outputs, attention implementations, input sizes, losses, gradient accumulation
-and checkpointing, stochastic depth, initialisation, and refusals. Numbers against timm are in test_parity.py.
+CrossViTModel and CrossViTForImageClassification: outputs, attention implementations, input sizes, gradient checkpointing, stochastic
+depth, initialisation, and refusals. Numbers against timm are in test_parity.py, the losses in test_loss_crossvit.py.
 
     pytest tests/modeling_crossvit/test_modeling_crossvit.py
 """
@@ -231,85 +231,6 @@ def test_transposed_grid_would_show(model):
     torch.testing.assert_close(positions, torch.arange(4.0)[:, None].expand(4, 10))
 
 
-# Losses
-
-
-@pytest.mark.parametrize(
-    ("labels", "num_labels", "problem_type", "expected"),
-    [
-        (torch.tensor([1, 4]), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
-        (torch.tensor([1, -100]), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
-        (torch.rand(2, 5).softmax(-1), 5, "single_label_classification", lambda x, y: F.cross_entropy(x, y)),
-        (torch.eye(5)[:2], 5, "multi_label_classification", lambda x, y: F.binary_cross_entropy_with_logits(x, y)),
-        (torch.rand(2, 5), 5, "regression", lambda x, y: F.mse_loss(x, y)),
-        (torch.rand(2), 1, "regression", lambda x, y: F.mse_loss(x[:, 0], y)),
-        (torch.rand(2, 1), 1, "regression", lambda x, y: F.mse_loss(x, y)),
-    ],
-    ids=["classes", "ignored class", "soft labels", "multi-label", "regression", "one target", "column of targets"],
-)
-def test_losses(config, pixel_values, labels, num_labels, problem_type, expected):
-    config.num_labels = num_labels
-    config.problem_type = problem_type
-    outputs = CrossViTForImageClassification(config)(pixel_values, labels=labels)
-    torch.testing.assert_close(outputs.loss, expected(outputs.logits, labels))
-
-
-@pytest.mark.parametrize(
-    ("labels", "num_labels", "problem_type"),
-    [
-        (torch.tensor([1, 4]), 5, "single_label_classification"),
-        (torch.eye(5)[:2], 5, "multi_label_classification"),
-        (torch.rand(2), 1, "regression"),
-    ],
-)
-def test_problem_type_is_inferred_and_kept(config, pixel_values, labels, num_labels, problem_type):
-    config.num_labels = num_labels
-    model = CrossViTForImageClassification(config)
-    model(pixel_values, labels=labels)
-    assert model.config.problem_type == problem_type
-
-
-LABELS = {
-    "single_label_classification": lambda: torch.randint(5, (8,)),
-    "soft labels": lambda: torch.rand(8, 5).softmax(-1),
-    "multi_label_classification": lambda: torch.randint(2, (8, 5)).float(),
-    "regression": lambda: torch.rand(8, 5),
-}
-
-
-@pytest.mark.parametrize("kind", LABELS)
-def test_gradient_accumulation_in_trainer_is_one_large_batch(config, tmp_path, kind):
-    """4 batches of 2 and 1 batch of 8: the same loss and the same weights after two steps."""
-    torch.manual_seed(0)
-    pixel_values, labels = torch.randn(8, 3, 48, 48), LABELS[kind]()
-    config.problem_type = "single_label_classification" if kind == "soft labels" else kind
-    results = []
-    for batch_size, steps in ((8, 1), (2, 4)):
-        torch.manual_seed(0)
-        trainer = Trainer(
-            CrossViTForImageClassification(config),
-            TrainingArguments(
-                tmp_path,
-                per_device_train_batch_size=batch_size,
-                gradient_accumulation_steps=steps,
-                num_train_epochs=2,
-                logging_steps=1,
-                report_to="none",
-                optim="sgd",  # Adam would hide a factor on the loss
-                learning_rate=0.1,
-                use_cpu=True,
-                disable_tqdm=True,
-            ),
-            train_dataset=[{"pixel_values": image, "labels": label} for image, label in zip(pixel_values, labels)],
-        )
-        trainer.train()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        results.append((losses, torch.cat([parameter.flatten() for parameter in trainer.model.parameters()])))
-    (expected_losses, expected_weights), (losses, weights) = results
-    assert losses == pytest.approx(expected_losses, rel=2e-3)  # Trainer logs four digits
-    torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
-
-
 # Training
 
 
@@ -427,25 +348,6 @@ def test_unusable_pixel_values(model, pixel_values, flag, message):
     for called in (model, model.crossvit):
         with pytest.raises(ValueError, match=message):
             called(pixel_values, interpolate_pos_encoding=flag)
-
-
-@pytest.mark.parametrize(
-    ("labels", "problem_type", "message"),
-    [
-        ([1, 2], None, "`labels` must be a tensor, got list"),
-        (torch.tensor([1]), None, r"shape \(1,\) and dtype torch.int64, expected the class of each image, integers of shape \(2,\)"),
-        (torch.tensor([[1], [2]]), None, r"shape \(2, 1\).*Reshape or convert"),
-        (torch.tensor([1.0, 2.0]), "single_label_classification", r"dtype torch.float32, expected the class.*labels.long"),
-        (torch.zeros(2, 4), None, r"shape \(2, 4\).*0 or 1 for each label, floating point of shape \(2, 5\).*num_labels=5"),
-        (torch.zeros(2, 5, dtype=torch.long), "multi_label_classification", "dtype torch.int64, expected 0 or 1 for each"),
-        (torch.zeros(2), "regression", r"expected the target values, floating point of shape \(2, 5\)"),
-    ],
-)  # fmt: skip
-def test_unusable_labels(model, pixel_values, labels, problem_type, message):
-    model.config.problem_type = problem_type
-    with pytest.raises(ValueError, match=message):
-        model(pixel_values, labels=labels)
-    assert model.config.problem_type == problem_type, "a refused call leaves the configuration as it was"
 
 
 def test_no_labels_at_all_is_refused(config):
