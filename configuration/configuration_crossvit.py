@@ -24,7 +24,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
 
-from crossvit.configuration.published_crossvit import CROSSVIT_VARIANTS, crossvit_config, with_suggestion
+from crossvit.configuration.published_crossvit import CROSSVIT_VARIANTS, crossvit_config, suggest_published_model
 from crossvit.configuration.saving_crossvit import save_code
 
 
@@ -219,10 +219,8 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         name = str(pretrained_model_name_or_path)
         # Pipelines pass this on, and transformers would log that it has no effect: it is for the Auto classes, which have acted on it.
         kwargs.pop("trust_remote_code", None)
-        try:
+        with suggest_published_model(name):
             config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
-            raise with_suggestion(error, name) from error
         if not config_dict:  # transformers would take the defaults
             raise OSError(
                 f"{name} has no config.json, or an empty one. Give the folder or the repository of a saved model."

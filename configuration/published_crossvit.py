@@ -17,8 +17,9 @@ repositories, and of folders that `timm.models.save_for_hf` and transformers' Ti
 with every saved model, because the configuration needs it.
 """
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +72,18 @@ _FIELDS = {
 }
 
 
-def suggest_published_model(name: str) -> str | None:
-    """The Hub id of the published model that somebody may have meant by `name`; none if `name` is one, or is unlike all of them."""
-    close = difflib.get_close_matches(
-        name.rsplit("/", 1)[-1].removesuffix(".in1k"), CROSSVIT_VARIANTS, n=1, cutoff=0.8
-    )
-    hub_id = f"timm/{close[0]}.in1k" if close else None
-    return hub_id if hub_id != name else None
-
-
-def with_suggestion(error: OSError, name: str) -> OSError:
-    """The error, with the published model that may have been meant by a name that is not found."""
-    meant = None if Path(name).exists() else suggest_published_model(name)
-    return OSError(f"{error}\nDid you mean {meant!r}?") if meant else error
+@contextlib.contextmanager
+def suggest_published_model(name: str) -> Iterator[None]:
+    """Adds the Hub id of the published model that may have been meant by `name` to an OSError, which says that `name` was not found."""
+    try:
+        yield
+    except OSError as error:
+        variant = name.rsplit("/", 1)[-1].removesuffix(".in1k")
+        close = difflib.get_close_matches(variant, CROSSVIT_VARIANTS, n=1, cutoff=0.8)
+        meant = f"timm/{close[0]}.in1k" if close else name
+        if meant == name or Path(name).exists() or f"{meant!r}?" in str(error):
+            raise
+        raise OSError(f"{error}\nDid you mean {meant!r}?") from error
 
 
 def imagenet_classes() -> list[str] | None:
@@ -249,5 +249,4 @@ __all__ = [
     "suggest_published_model",
     "timm_input_size",
     "timm_pretrained_cfg",
-    "with_suggestion",
 ]

@@ -13,6 +13,7 @@
 # limitations under the License.
 """PIL image processor class for CrossViT, and what both processors share."""
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -30,9 +31,9 @@ from transformers.utils import auto_docstring, logging
 from crossvit.configuration.published_crossvit import (
     crossvit_config,
     is_timm_config,
+    suggest_published_model,
     timm_input_size,
     timm_pretrained_cfg,
-    with_suggestion,
 )
 from crossvit.configuration.saving_crossvit import save_code
 
@@ -136,18 +137,16 @@ class CrossViTImageProcessorMixin(_Backend):
         """
         name = str(pretrained_model_name_or_path)
         try:
-            settings, unused_kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
+            with suggest_published_model(name):
+                settings, unused_kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except OSError:
             # Of the base class, because `CrossViTConfig` keeps nothing of what timm says about preprocessing.
-            try:
+            with contextlib.suppress(OSError):
                 config_dict, unused_kwargs = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
-            except OSError:
-                config_dict = {}
-            if not config_dict:
-                raise with_suggestion(error, name) from error
-            if is_timm_config(config_dict):
-                return _settings_from_timm(config_dict, name), unused_kwargs
-            crossvit_config(config_dict, name, "crossvit")  # refuses other models
+                if is_timm_config(config_dict):
+                    return _settings_from_timm(config_dict, name), unused_kwargs
+                if config_dict:
+                    crossvit_config(config_dict, name, "crossvit")  # refuses other models
             raise
         own_types = {"CrossViTImageProcessor", "CrossViTImageProcessorPil", *(base.__name__ for base in cls.__mro__)}
         if (found := settings.get("image_processor_type", cls.__name__)) not in own_types:

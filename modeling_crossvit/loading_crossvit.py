@@ -27,6 +27,7 @@ from transformers.core_model_loading import Chunk, WeightConverter, WeightRenami
 from transformers.utils import logging
 
 from crossvit.configuration.configuration_crossvit import CrossViTConfig
+from crossvit.configuration.published_crossvit import suggest_published_model
 
 
 if TYPE_CHECKING:
@@ -126,9 +127,10 @@ class CrossViTLoadingMixin(PreTrainedModel):
             image_sizes = image_sizes or config.image_sizes
             config = copy.deepcopy(config)
             config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
-        model, loading_info = super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
-        )
+        with suggest_published_model(str(pretrained_model_name_or_path)):
+            model, loading_info = super().from_pretrained(
+                pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
+            )
         if pretrained_model_name_or_path is not None:
             _check_that_weights_were_found(model, loading_info, pretrained_model_name_or_path)
         # transformers would give each process a part of timm's `qkv`, and would take that part for all of it: the wrong rows.

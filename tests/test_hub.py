@@ -22,6 +22,7 @@ files that are damaged; a server that means harm; and no token anywhere on the d
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,14 @@ import timm
 import torch
 from clean_process import run_python
 from hub_server import Blob, HubServer, Repository, card_errors
+from parity import timm_model
 from PIL import Image
-from safetensors.torch import load, save
+from safetensors.torch import load
+from timm.data import create_transform, resolve_data_config
+from timm.models._hub import save_for_hf
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.configuration.published_crossvit import imagenet_classes
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
 
@@ -347,19 +352,105 @@ assert all((here[key] == there[key]).all() for key in here)
     client(load, home="other")
 
 
-# The convert command
+# Published weights
+
+
+def publish(hub, name: str, folder: Path, private: bool = False, subfolder: str = "", revision: str = "main"):
+    """A repository with the files of a folder."""
+    repository = hub.repositories.setdefault(name, Repository(name, private))
+    files = {
+        f"{subfolder}{path.name}": Blob(path.read_bytes(), lfs=path.suffix == ".safetensors")
+        for path in folder.iterdir()
+    }
+    repository.commit("main", "initial commit", {})
+    repository.commit(revision, "weights", files)
+    hub.mend()
 
 
 @pytest.fixture
-def published(hub):
+def published(hub, tmp_path):
     """timm's repository of a model, with random weights."""
-    reference = timm.create_model("crossvit_9_240")
-    weights = save(reference.state_dict())
-    repository = Repository("timm/crossvit_9_240.in1k", private=False)
-    repository.commit("main", "weights", {"model.safetensors": Blob(weights, lfs=True)})
-    hub.repositories[repository.id] = repository
-    hub.mend()
+    reference = timm_model("crossvit_9_240")
+    save_for_hf(reference, tmp_path / "timm", safe_serialization=True)
+    publish(hub, "timm/crossvit_9_240.in1k", tmp_path / "timm")
+    shutil.rmtree(tmp_path / "timm")
     return reference
+
+
+def test_published_weights_in_a_pipeline(hub, client, published, photos, tmp_path):
+    photos["landscape"].save(tmp_path / "photo.png")
+    code = """
+import json
+from transformers import pipeline
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+name = "timm/crossvit_9_240.in1k"
+model, image_processor = (loaded.from_pretrained(name) for loaded in (CrossViTForImageClassification, CrossViTImageProcessor))
+assert CrossViTConfig.from_pretrained(name).to_dict().items() >= {"num_attention_heads": [4, 4], "image_sizes": [240, 224]}.items()
+print(json.dumps(pipeline("image-classification", model=model, image_processor=image_processor, top_k=3)("photo.png")))
+"""
+    printed = client(code, token=None)
+    # Once more without a network, from the cache.
+    assert client("import os\nos.environ['HF_HUB_OFFLINE'] = '1'\n" + code, token=None) == printed
+    transform = create_transform(**resolve_data_config(published.pretrained_cfg), is_training=False)
+    with torch.no_grad():
+        scores, indices = published(transform(photos["landscape"])[None]).softmax(-1)[0].topk(3)
+    predictions = json.loads(printed.splitlines()[-1])
+    assert [prediction["label"] for prediction in predictions] == [imagenet_classes()[index] for index in indices]
+    # The processor of torchvision resizes bytes, and timm's transform PIL images: pixels differ by up to one of 255 levels.
+    assert [prediction["score"] for prediction in predictions] == pytest.approx(scores.tolist(), rel=0.02)
+
+
+def test_published_weights_of_a_private_repository(hub, client, tmp_path):
+    """With a token, a branch, a folder inside, and a cache of their own; then from that cache alone."""
+    reference = timm_model("crossvit_tiny_240", num_classes=7)
+    save_for_hf(reference, tmp_path / "timm")  # pytorch_model.bin alone
+    publish(hub, "alice/birds", tmp_path / "timm", private=True, subfolder="models/tiny/", revision="next")
+    code = f"""
+import torch
+from crossvit import *
+options = dict(revision="next", subfolder="models/tiny", cache_dir="cache")
+for extra in (dict(token={ALICE!r}), dict(local_files_only=True)):
+    for loaded in (CrossViTModel, CrossViTBackbone, CrossViTConfig, CrossViTImageProcessor, CrossViTImageProcessorPil):
+        loaded.from_pretrained("alice/birds", **options, **extra)
+    model = CrossViTForImageClassification.from_pretrained("alice/birds", **options, **extra)
+    assert model.config.num_labels == 7
+    torch.save(model.classifier.heads[1].weight, "weight.pt")
+"""
+    client(code, token=None)
+    assert torch.equal(torch.load(tmp_path / "weight.pt"), reference.head[1].weight)
+    assert {path.parts[-1] for path in (tmp_path / "cache").glob("models--*")} == {"models--alice--birds"}
+    load = "from crossvit import CrossViTModel\nCrossViTModel.from_pretrained('alice/birds', revision='next', subfolder='models/tiny')"
+    assert "alice/birds is not a" in client(load, token=BOB, home="bob", fails=True).replace("\n", " ")
+
+
+def test_published_weights_for_another_task(hub, client, published, tmp_path):
+    client("""
+from crossvit import CrossViTBackbone, CrossViTForImageClassification
+name = "timm/crossvit_9_240.in1k"
+model = CrossViTForImageClassification.from_pretrained(name, num_labels=3, ignore_mismatched_sizes=True, image_sizes=[48, 48])
+assert model.config.image_sizes == [48, 48] and model.config.num_labels == 3
+model.save_pretrained("mine")
+model.push_to_hub("alice/mine")
+again = CrossViTForImageClassification.from_pretrained("alice/mine")
+assert again.config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+backbone = CrossViTBackbone.from_pretrained(name, out_features=["small_stage1", "large_stage3"])
+assert backbone.channels == [128, 256]
+""")
+    assert hub.files("alice/mine").keys() >= {"README.md", "config.json", "model.safetensors", "published_crossvit.py"}
+
+
+def test_names_on_the_hub_that_are_something_else(hub, client, published, tmp_path):
+    save_for_hf(timm.create_model("test_vit"), tmp_path / "timm", safe_serialization=True)
+    publish(hub, "timm/test_vit.r160_in1k", tmp_path / "timm")
+    load = "from crossvit import {0}\n{0}.from_pretrained({1!r})"
+    for name in ("CrossViTForImageClassification", "CrossViTConfig", "CrossViTImageProcessor"):
+        error = client(load.format(name, "timm/test_vit.r160_in1k"), fails=True)
+        assert "timm/test_vit.r160_in1k is timm's test_vit, and not a CrossViT." in error
+        error = client(load.format(name, "timm/crossvit_9_240"), fails=True)
+        assert error.splitlines()[-1] == "Did you mean 'timm/crossvit_9_240.in1k'?"
+
+
+# The convert command
 
 
 def convert(client, *arguments: str, **kwargs) -> str:
