@@ -228,7 +228,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         return crossvit_config(config_dict, name, cls.model_type), kwargs
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers, but with another number of labels the `problem_type` of the dictionary is forgotten."""
         _refuse_fields_of_one_branch(kwargs)  # transformers ignores those that it does not know
         return super().from_dict(_forget_problem_type(config_dict, kwargs), **kwargs)

@@ -23,10 +23,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import logging
-
-
-logger = logging.get_logger(__name__)
 
 # Table 1 of the paper, under timm's names (which give the real input size: 240 and 408, where the paper says 224 and 384).
 # Shared by all: K = 3 stages, N = 1 layer in the small branch, L = 1 fusion layer, patches of 12 and 16 pixels.
@@ -86,12 +82,9 @@ def suggest_published_model(name: str) -> Iterator[None]:
         raise OSError(f"{error}\nDid you mean {meant!r}?") from error
 
 
-def imagenet_classes() -> list[str] | None:
-    """
-    Names of the 1,000 classes of ImageNet-1k, as torchvision has them: no two are equal. None where this file is a copy beside a saved
-    model, which carries its own names.
-    """
-    return _IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines() if _IMAGENET_CLASSES.is_file() else None
+def imagenet_classes() -> list[str]:
+    """Names of the 1,000 classes of ImageNet-1k, as torchvision has them: no two are equal."""
+    return _IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()
 
 
 def is_timm_config(config_dict: Mapping[str, Any]) -> bool:
@@ -132,13 +125,9 @@ def _class_names(timm_config: Mapping[str, Any], num_labels: int, name: str) -> 
     """Descriptions or names of the classes from timm's configuration, ImageNet's for weights of ImageNet-1k, else None."""
     sources = (timm_config, timm_pretrained_cfg(timm_config))
     names = next((source[key] for source in sources for key in ("label_names", "labels") if source.get(key)), None)
-    if names is None:
-        is_imagenet = num_labels == 1000 and "in1k" in (sources[1].get("tag") or "").split("_")
-        names = imagenet_classes() if is_imagenet else None
-        if is_imagenet and names is None:
-            logger.warning(
-                f"The classes of {name} are called LABEL_0 to LABEL_999: their names come with transformers-crossvit."
-            )
+    if names is None and num_labels == 1000 and "in1k" in (sources[1].get("tag") or "").split("_"):
+        # A copy of this file beside a saved model has no such list; the model carries its own names.
+        names = imagenet_classes() if _IMAGENET_CLASSES.is_file() else None
     if not names:
         return None
     names = {int(index): label for index, label in (names.items() if isinstance(names, Mapping) else enumerate(names))}
@@ -146,7 +135,9 @@ def _class_names(timm_config: Mapping[str, Any], num_labels: int, name: str) -> 
         raise ValueError(
             f"The config.json of {name} names {len(names)} classes (`label_names`) for {num_labels} outputs."
         )
-    descriptions = next((source["label_descriptions"] for source in sources if source.get("label_descriptions")), {})
+    descriptions: Mapping[str, str] = next(
+        (source["label_descriptions"] for source in sources if source.get("label_descriptions")), {}
+    )
     described = {index: descriptions.get(label, label) for index, label in names.items()}
     # Two classes of one name could not be told apart.
     names = described if len(set(described.values())) == len(described) else names
@@ -224,7 +215,12 @@ def crossvit_config(config_dict: Mapping[str, Any], name: str, model_type: str) 
         ValueError: If it is of anything else, because its weights would be left out and the model would be random.
     """
     if is_timm_config(config_dict):
-        return {**config_from_timm(config_dict, name), "model_type": model_type}
+        try:
+            return {**config_from_timm(config_dict, name), "model_type": model_type}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"The config.json of {name} is not as timm writes it: {type(error).__name__} {error}."
+            ) from error
     # A model around this one, such as UperNet, has the configuration inside; transformers finds it there.
     parts = [config_dict, *(value for value in config_dict.values() if isinstance(value, Mapping))]
     if any(part.get("model_type") == model_type for part in parts):

@@ -77,14 +77,17 @@ def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, 
     channels, height, width = timm_input_size(timm_config)
     crop_pct, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
     resized = {"height": math.floor(height / crop_pct), "width": math.floor(width / crop_pct)}
+    interpolation = (pretrained_cfg.get("interpolation") or "bicubic").upper()
     if mode == "center" and height == width:
         size = {"shortest_edge": resized["height"]}
     elif mode == "squash":
         size = resized
     else:
+        size = None
+    if size is None or interpolation not in Image.Resampling.__members__:
         raise ValueError(
             f"timm resizes images for {name} in a way that this image processor does not have: crop_mode={mode!r}, {height}x{width} "
-            f"pixels. Use timm's own transform: `AutoImageProcessor.from_pretrained({name!r})`."
+            f"pixels, interpolation={interpolation.lower()!r}. Use timm's own transform: `AutoImageProcessor.from_pretrained({name!r})`."
         )
     if channels != 3:
         raise ValueError(
@@ -94,7 +97,7 @@ def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, 
     return {
         "size": size,
         "crop_size": {"height": height, "width": width},
-        "resample": Image.Resampling[(pretrained_cfg.get("interpolation") or "bicubic").upper()],
+        "resample": Image.Resampling[interpolation],
         "image_mean": list(pretrained_cfg.get("mean") or IMAGENET_DEFAULT_MEAN),
         "image_std": list(pretrained_cfg.get("std") or IMAGENET_DEFAULT_STD),
     }

@@ -53,10 +53,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
-from transformers.utils import is_sklearn_available, is_timm_available, is_torchvision_available
+from transformers.utils import is_sklearn_available, is_timm_available
 
 from crossvit.checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
+from crossvit.configuration.published_crossvit import imagenet_classes
 from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 from crossvit.image_processing import CrossViTImageProcessorPil
 from crossvit.modeling_crossvit import CrossViTForImageClassification
@@ -184,16 +185,6 @@ def _check_output(output: Path, overwrite: bool) -> None:
         )
 
 
-def _imagenet_labels() -> dict[int, str]:
-    if not is_torchvision_available():
-        raise ValueError(
-            "The names of the ImageNet classes come from torchvision, which is missing: pip install torchvision"
-        )
-    from torchvision.models import ResNet18_Weights
-
-    return dict(enumerate(ResNet18_Weights.IMAGENET1K_V1.meta["categories"]))
-
-
 def _image_processor(variant: str) -> CrossViTImageProcessorPil:
     image_size = CROSSVIT_VARIANTS[variant]["image_sizes"][0]
     return CrossViTImageProcessorPil.from_image_size(image_size, crop_pct=1.0 if image_size == 408 else 0.875)
@@ -267,7 +258,7 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
     variant = variant or find_variant(state_dict)
     model = convert_checkpoint(state_dict, variant)
     if model.config.num_labels == 1000:
-        model.config.id2label = _imagenet_labels()
+        model.config.id2label = dict(enumerate(imagenet_classes()))
         model.config.label2id = {label: index for index, label in model.config.id2label.items()}
 
     with _replace_folder(output) as folder:

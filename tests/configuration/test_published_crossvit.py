@@ -20,6 +20,7 @@ every class, against timm's own model and transform; and the refusal of everythi
 """
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -296,11 +297,13 @@ def test_preprocessing_is_timm_s(small, photos, settings):
     assert {**torchvision, "image_processor_type": ""} == {**pil, "image_processor_type": ""}
 
 
-def test_preprocessing_that_only_timm_has(small):
+@pytest.mark.parametrize("settings", [{"crop_mode": "border"}, {"interpolation": "random"}], ids=str)
+def test_preprocessing_that_only_timm_has(small, settings):
     _, folder = small
-    set_preprocessing(folder, crop_mode="border")
+    set_preprocessing(folder, **settings)
+    ((name, value),) = settings.items()
     for processor_class in PROCESSORS:
-        with pytest.raises(ValueError, match="crop_mode='border'.*AutoImageProcessor.from_pretrained"):
+        with pytest.raises(ValueError, match=f"{name}='{value}'.*AutoImageProcessor.from_pretrained"):
             processor_class.from_pretrained(folder)
 
 
@@ -454,6 +457,24 @@ def test_more_names_than_classes(small, labels):
     edit(folder, lambda config: config.update(label_names=labels))
     with pytest.raises(ValueError, match="names .* classes .*for 5 outputs"):
         CrossViTConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda config: config["pretrained_cfg"].pop("input_size") and None,
+        lambda config: config.update(pretrained_cfg="in1k"),
+        lambda config: config["model_args"].update(depth=4),
+        lambda config: config["model_args"].update(img_size=2.5),
+        lambda config: config.update(architecture=None),
+    ],
+)
+def test_a_damaged_config_of_timm(small, damage):
+    _, folder = small
+    edit(folder, damage)
+    for loaded_class in ALL_CLASSES:
+        with pytest.raises(ValueError, match=re.escape(str(folder))):
+            loaded_class.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("model_class", MODELS)
