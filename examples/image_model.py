@@ -117,6 +117,8 @@ def load_model(arguments: LoadArguments, data: ImageData):
         except OSError as error:
             variants = ", ".join(CROSSVIT_VARIANTS)
             raise SystemExit(f"{error}\nTo start from random weights give one of these names: {variants}.") from error
+        except ValueError as error:  # another model
+            raise SystemExit(str(error)) from error
     if arguments.image_size is not None:
         if arguments.image_size % config.patch_sizes[0]:
             raise SystemExit(
@@ -130,10 +132,15 @@ def load_model(arguments: LoadArguments, data: ImageData):
     if arguments.drop_path_rate is not None:
         config.drop_path_rate = arguments.drop_path_rate
 
-    if arguments.image_processor_name or (name not in CROSSVIT_VARIANTS and arguments.image_size is None):
-        image_processor = CrossViTImageProcessor.from_pretrained(arguments.image_processor_name or name, **download)
-    else:
-        image_processor = CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
+    processor_name = arguments.image_processor_name or name
+    image_processor = CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
+    if processor_name not in CROSSVIT_VARIANTS:
+        sizes = (
+            {}
+            if arguments.image_size is None
+            else {key: dict(getattr(image_processor, key)) for key in ("size", "crop_size")}
+        )
+        image_processor = CrossViTImageProcessor.from_pretrained(processor_name, **sizes, **download)
     if name in CROSSVIT_VARIANTS:
         return CrossViTForImageClassification(config), image_processor
     try:

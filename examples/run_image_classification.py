@@ -15,7 +15,7 @@
 Fine-tune CrossViT for image classification with transformers' `Trainer`.
 
     python examples/run_image_classification.py \\
-        --model_name_or_path models/crossvit_15_dagger_240 --train_dir my_photos --do_train --do_eval
+        --model_name_or_path timm/crossvit_15_dagger_240.in1k --train_dir my_photos --do_train --do_eval
 
 The model is a folder or a repository on the Hub. To start from random weights, it is the name of a published architecture such as
 `crossvit_15_dagger_240`. The images come from the Hub (`--dataset_name beans`), a folder with a folder of images per class, or a CSV or

@@ -15,7 +15,7 @@
 Fine-tune CrossViT for image classification with a training loop of plain PyTorch and `accelerate`, for users who want to change the loop.
 
     accelerate launch examples/run_image_classification_no_trainer.py \\
-        --model_name_or_path models/crossvit_15_dagger_240 --train_dir my_photos
+        --model_name_or_path timm/crossvit_15_dagger_240.in1k --train_dir my_photos
 
 Model and data are given as for run_image_classification.py. The same command continues an interrupted run from its last complete
 checkpoint. After SIGTERM, the run saves a checkpoint before it ends.

@@ -33,6 +33,9 @@ SMALL = {
 # The same of timm's class, except for the image sizes.
 TIMM_SMALL = {"embed_dim": (16, 24), "depth": ((1, 2, 0),) * 2, "num_heads": (2, 3), "mlp_ratio": (2.0, 3.0, 1.0)}
 
+# As arguments of `timm.create_model("crossvit_tiny_240", ...)`, which has fixed image sizes.
+SMALL_TIMM_MODEL = {**TIMM_SMALL, "img_size": 48, "img_scale": (1.0, 32 / 48), "num_classes": 5}
+
 
 def small_config(**overrides) -> CrossViTConfig:
     """The configuration of a model that takes a few milliseconds, with five labels."""

@@ -29,7 +29,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from small_models import SMALL, TIMM_SMALL
+from small_models import SMALL, SMALL_TIMM_MODEL
 from timm.data import create_transform, resolve_data_config
 from timm.models._hub import load_model_config_from_path, save_for_hf
 from torchvision.models import ResNet18_Weights
@@ -62,12 +62,9 @@ MODELS = [CrossViTForImageClassification, CrossViTModel, CrossViTBackbone]
 PROCESSORS = [CrossViTImageProcessor, CrossViTImageProcessorPil]
 ALL_CLASSES = [*MODELS, CrossViTConfig, *PROCESSORS]
 
-# A small model of timm, which records these arguments in its config.json.
-SMALL_ARGUMENTS = {**TIMM_SMALL, "img_size": 48, "img_scale": (1.0, 32 / 48), "num_classes": 5}
-
 
 def small_timm_model(**arguments):
-    return parity.timm_model("crossvit_tiny_240", **{**SMALL_ARGUMENTS, **arguments})
+    return parity.timm_model("crossvit_tiny_240", **{**SMALL_TIMM_MODEL, **arguments})
 
 
 def edit(folder, change):

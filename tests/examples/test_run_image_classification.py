@@ -29,16 +29,20 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import timm
 import torch
 from deprecations import USES_PEFT
 from hub_server import card_errors
+from parity import timm_model
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
+from small_models import SMALL_TIMM_MODEL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from timm.models._hub import save_for_hf
 from transformers import pipeline
 
-from crossvit import CrossViTForImageClassification
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -212,10 +216,23 @@ def test_lora(digits, run, saved_model):
     assert any(name.startswith("classifier") for name in names)
 
 
-def test_image_size(digits, run):
+def test_image_size(digits, run, saved_model):
+    """The rest of the model's preprocessing stays."""
+    CrossViTImageProcessor.from_image_size(48, image_mean=[0.5, 0.5, 0.5]).save_pretrained(saved_model)
     out, _ = run("--train_dir", digits, "--image-size", "72")
     assert CrossViTForImageClassification.from_pretrained(out).config.image_sizes == [72, 48]
-    assert json.loads((out / "preprocessor_config.json").read_text())["crop_size"] == {"height": 72, "width": 72}
+    settings = json.loads((out / "preprocessor_config.json").read_text())
+    assert settings["crop_size"] == {"height": 72, "width": 72} and settings["image_mean"] == [0.5, 0.5, 0.5]
+
+
+def test_a_model_of_timm(digits, run, tmp_path):
+    save_for_hf(timm_model("crossvit_tiny_240", **SMALL_TIMM_MODEL), tmp_path / "timm", safe_serialization=True)
+    out, _ = run("--train_dir", digits, "--model_name_or_path", tmp_path / "timm")
+    config = json.loads((out / "config.json").read_text())
+    assert config["model_type"] == "crossvit" and sorted(config["label2id"]) == ["four", "one", "two"]
+    save_for_hf(timm.create_model("test_vit"), tmp_path / "other", safe_serialization=True)
+    with pytest.raises(SystemExit, match="is timm's test_vit, and not a CrossViT"):
+        run("--train_dir", digits, "--model_name_or_path", tmp_path / "other")
 
 
 def test_class_weights(digits, tmp_path, run):
