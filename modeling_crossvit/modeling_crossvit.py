@@ -71,10 +71,9 @@ class CrossViTModelOutput(ModelOutput):
         Tokens of the last (large, primary) branch after its final LayerNorm, CLS token first.
     pooler_output (`torch.FloatTensor` of shape `(batch_size, sum(hidden_sizes))`):
         The final CLS tokens of all branches side by side, small branch first.
-    branch_hidden_states (`tuple(torch.FloatTensor)`):
+    branch_hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
         Tokens of every branch after its final LayerNorm, small branch first, each of shape
-        `(batch_size, 1 + num_patches, hidden_size)` of that branch. Always an attribute; an item of the output (as in
-        `outputs["branch_hidden_states"]` or a tuple output) with `output_hidden_states=True`.
+        `(batch_size, 1 + num_patches, hidden_size)` of that branch.
     hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
         The embeddings of every branch, then the output of the first stage for every branch, then that of the second, and so
         on: the state of branch `b` after stage `k` (0 for the embeddings) is `hidden_states[k * num_branches + b]`.
@@ -697,15 +696,13 @@ class CrossViTModel(CrossViTTrunk):
         stage_outputs, _ = self.encode(pixel_values, interpolate_pos_encoding, **kwargs)
         hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, stage_outputs[-1]))
 
+        # On request only, because pipelines split every item of an output along the batch, and a tuple of branches cannot be split.
         requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
-        outputs = CrossViTModelOutput(
+        return CrossViTModelOutput(
             last_hidden_state=hidden_states[-1],
             pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
             branch_hidden_states=hidden_states if requested else None,
         )
-        # Unless requested it is an attribute but no item, because pipelines split every item along the batch and a tuple cannot be split.
-        object.__setattr__(outputs, "branch_hidden_states", hidden_states)
-        return outputs
 
 
 class CrossViTClassifier(nn.Module):
