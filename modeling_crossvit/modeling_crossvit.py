@@ -298,8 +298,10 @@ class CrossViTAttention(nn.Module):
         key_states = self.k_proj(tokens).view(token_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
         value_states = self.v_proj(tokens).view(token_shape).transpose(1, 2)
 
-        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever is configured.
-        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
+        # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
+        is_requested = kwargs.get("output_attentions", self.config.output_attentions)
+        implementation = "eager" if is_requested else self.config._attn_implementation
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attn_output, attn_weights = attention_interface(
             self,

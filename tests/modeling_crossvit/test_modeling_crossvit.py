@@ -24,13 +24,14 @@ import re
 import pytest
 import torch
 from accelerate.utils.operations import convert_to_fp32, send_to_device
+from small_models import small_config
 from timm.models.crossvit import CrossVit
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from transformers import Trainer, TrainingArguments
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel
+from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification, CrossViTModel
 from crossvit.modeling_crossvit import CrossViTCrossAttention, CrossViTDropPath, drop_path_rates
 
 
@@ -136,6 +137,48 @@ def test_attention_implementations_agree(model, pixel_values):
     outputs = model(pixel_values, output_attentions=True)
     assert len(outputs.attentions) == 6 and len(outputs.cross_attentions) == 4
     assert torch.equal(outputs.cross_attentions[0], expected.cross_attentions[0])
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("at_construction", "later", "argument", "is_returned"),
+    [
+        (False, None, {}, False),
+        (False, None, {"output_attentions": True}, True),
+        (True, None, {}, True),
+        (False, True, {}, True),
+        (True, None, {"output_attentions": False}, False),
+        (False, True, {"output_attentions": False}, False),
+    ],
+    ids=["nobody asks", "argument", "config", "config later", "argument against config", "argument against later"],
+)
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+@torch.no_grad()
+def test_who_asks_for_attentions_gets_them(
+    model_class, at_construction, later, argument, is_returned, implementation, pixel_values, monkeypatch
+):
+    calls = []
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k))
+    # Two fusion layers, because their attentions are computed as well and must not be among the outputs.
+    model = model_class(small_config(num_fusion_layers=2, output_attentions=at_construction)).eval()
+    assert model.config._attn_implementation == "sdpa"
+    if later:
+        # transformers takes the request only while the implementation is eager.
+        model.set_attn_implementation("eager")
+        model.config.output_attentions = True
+    model.set_attn_implementation(implementation)
+    outputs = model(pixel_values, **argument)
+    assert ("attentions" in outputs) == ("cross_attentions" in outputs) == is_returned
+    assert bool(calls) == (implementation == "sdpa" and not is_returned), (
+        "eager attention runs for those alone who ask"
+    )
+    if is_returned:
+        model.set_attn_implementation("eager")
+        expected = model(pixel_values, output_attentions=True)
+        for name, number in (("attentions", 6), ("cross_attentions", 4)):
+            assert len(outputs[name]) == len(expected[name]) == number
+            assert all(map(torch.equal, outputs[name], expected[name]))
 
 
 def cross_attention_allocations(size: int) -> tuple[int, int]:
