@@ -128,7 +128,7 @@ def measure_forward(
     for attention in ("eager", "sdpa"):
         model.set_attn_implementation(attention)
         with torch.no_grad():
-            base_outputs = model.crossvit(pixel_values)
+            base_outputs = model.crossvit(pixel_values, output_hidden_states=True)
             differences[f"logits {attention}"] = relative_difference(
                 model.classifier(base_outputs.pooler_output), logits
             )

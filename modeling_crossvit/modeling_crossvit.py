@@ -71,10 +71,9 @@ class CrossViTModelOutput(ModelOutput):
         Tokens of the last (large, primary) branch after its final LayerNorm, CLS token first.
     pooler_output (`torch.FloatTensor` of shape `(batch_size, sum(hidden_sizes))`):
         The final CLS tokens of all branches side by side, small branch first.
-    branch_hidden_states (`tuple(torch.FloatTensor)`):
+    branch_hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
         Tokens of every branch after its final LayerNorm, small branch first, each of shape
-        `(batch_size, 1 + num_patches, hidden_size)` of that branch. Always an attribute; an item of the output (as in
-        `outputs["branch_hidden_states"]` or a tuple output) with `output_hidden_states=True`.
+        `(batch_size, 1 + num_patches, hidden_size)` of that branch.
     hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
         The embeddings of every branch, then the output of the first stage for every branch, then that of the second, and so
         on: the state of branch `b` after stage `k` (0 for the embeddings) is `hidden_states[k * num_branches + b]`.
@@ -158,10 +157,12 @@ class CrossViTConvolutionalPatchEmbeddings(nn.Module):
 
 def _are_known_to_be_equal(sizes: tuple[int, ...], others: tuple[int, ...]) -> bool:
     """
-    Whether two sizes are equal, so that a resize can be left out. A symbolic size (of a program that is exported for any size) is never
-    compared, because the comparison would bind the program to the size of the example input. It is resized even if that changes nothing.
+    Whether two sizes are equal, so that a resize can be left out. In a program that is exported for any size they are never compared,
+    because the comparison would bind the program to the size of the example input. It resizes even where that changes nothing.
     """
-    return not any(isinstance(size, torch.SymInt) for size in sizes) and sizes == others
+    if torch.jit.is_tracing() or any(isinstance(size, torch.SymInt) for size in sizes):
+        return False
+    return sizes == others
 
 
 class CrossViTEmbeddings(nn.Module):
@@ -224,10 +225,20 @@ class CrossViTEmbeddings(nn.Module):
         )  # (1, 1 + rows x columns, C)
 
     def forward(self, pixel_values: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
-        """`pixel_values` (B, channels, H, W) to tokens (B, T, C); `grid_size` is the rows and columns of patches, if not the usual ones."""
-        rows, columns = self.grid_size if grid_size is None else grid_size
-        branch_size = (rows * self.patch_size, columns * self.patch_size)
-        if not _are_known_to_be_equal(tuple(pixel_values.shape[-2:]), branch_size):
+        """
+        `pixel_values` (B, channels, H, W) to tokens (B, T, C). `grid_size` is the rows and columns of patches for an image of any size.
+        Without it the image has the configured size, and the sizes of the configuration alone decide what is resized.
+        """
+        if grid_size is None:
+            branch_size = self.image_size
+            positions = self.position_embeddings
+            needs_resize = self.image_size != self.input_size
+        else:
+            rows, columns = grid_size
+            branch_size = (rows * self.patch_size, columns * self.patch_size)
+            positions = self.interpolate_pos_encoding(rows, columns)
+            needs_resize = not _are_known_to_be_equal(tuple(pixel_values.shape[-2:]), branch_size)
+        if needs_resize:
             # No antialiasing, as in the released code.
             pixel_values = nn.functional.interpolate(
                 pixel_values, size=branch_size, mode="bicubic", align_corners=False
@@ -237,7 +248,7 @@ class CrossViTEmbeddings(nn.Module):
         patches = self.patch_embeddings(pixel_values)  # (B, N, C)
         cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
         hidden_states = torch.cat((cls_token, patches), dim=1)  # (B, T, C)
-        return self.dropout(hidden_states + self.interpolate_pos_encoding(rows, columns))
+        return self.dropout(hidden_states + positions)
 
 
 def eager_attention_forward(
@@ -280,13 +291,17 @@ class CrossViTAttention(nn.Module):
     def forward(
         self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        heads = (-1, self.head_dim)
-        query_states = self.q_proj(queries).unflatten(-1, heads).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
-        key_states = self.k_proj(tokens).unflatten(-1, heads).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
-        value_states = self.v_proj(tokens).unflatten(-1, heads).transpose(1, 2)
+        # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter.
+        query_shape = (*queries.shape[:-1], -1, self.head_dim)
+        token_shape = (*tokens.shape[:-1], -1, self.head_dim)
+        query_states = self.q_proj(queries).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
+        key_states = self.k_proj(tokens).view(token_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
+        value_states = self.v_proj(tokens).view(token_shape).transpose(1, 2)
 
-        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever is configured.
-        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
+        # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
+        is_requested = kwargs.get("output_attentions", self.config.output_attentions)
+        implementation = "eager" if is_requested else self.config._attn_implementation
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attn_output, attn_weights = attention_interface(
             self,
@@ -550,7 +565,8 @@ def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig
             f"`pixel_values` has shape {tuple(pixel_values.shape)}, expected {expected}. "
             "Add the batch dimension to a single image with `pixel_values.unsqueeze(0)`."
         )
-    if pixel_values.shape[1] != config.num_channels:
+    # In `torch.jit.trace` the number is a tensor, and its comparison no part of the graph. There the convolutions check their channels.
+    if not torch.jit.is_tracing() and pixel_values.shape[1] != config.num_channels:
         raise ValueError(
             f"`pixel_values` has shape {tuple(pixel_values.shape)}, so {pixel_values.shape[1]} channels, expected "
             f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
@@ -580,31 +596,36 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
 
     def choose_grid_sizes(
         self, height: int, width: int, interpolate_pos_encoding: bool | None
-    ) -> list[tuple[int, int]]:
-        """Rows and columns of patches in every branch for an input of `height` x `width` pixels; an error if it is not accepted."""
+    ) -> list[tuple[int, int]] | list[None]:
+        """
+        Rows and columns of patches in every branch for an input of `height` x `width` pixels, or nothing for each of them where only the
+        configured size is taken; an error if the input is not accepted.
+        """
+        # In `torch.jit.trace` the sizes are tensors. They are not compared, because the result would be that of the example for ever.
+        is_tracing = torch.jit.is_tracing()
         if interpolate_pos_encoding:
             grid_sizes = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
             patch_sizes = self.config.patch_sizes
-            if min(height, width) < min(patch_sizes) or min(map(min, grid_sizes)) < 1:
+            if not is_tracing and (min(height, width) < min(patch_sizes) or min(map(min, grid_sizes)) < 1):
                 raise ValueError(
                     f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are {patch_sizes} pixels. "
                     f"Resize the images to at least {max(patch_sizes)}x{max(patch_sizes)}."
                 )
             return grid_sizes
         expected_height, expected_width = self.config.branch_image_size(0)
-        if (height, width) != (expected_height, expected_width):
+        if not is_tracing and (height, width) != (expected_height, expected_width):
             raise ValueError(
                 f"Input image size ({height}x{width}) doesn't match the model's ({expected_height}x{expected_width}). "
                 "Pass `interpolate_pos_encoding=True` to use other sizes, or resize the images with the image processor."
             )
-        return [embeddings.grid_size for embeddings in self.embeddings]
+        return [None for _ in self.embeddings]
 
     def encode(
         self,
         pixel_values: torch.Tensor | None,
         interpolate_pos_encoding: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[list[list[torch.Tensor]], list[tuple[int, int]]]:
+    ) -> tuple[list[list[torch.Tensor]], list[tuple[int, int]] | list[None]]:
         """
         The images through embeddings and stages.
 
@@ -613,12 +634,15 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
             interpolate_pos_encoding: Whether H and W may be other than the configured size.
 
         Returns:
-            For every stage the tokens of every branch after it, each (B, T, C) of that branch; and for every branch its rows and columns
-            of patches, so that T is 1 + rows x columns.
+            For every stage the tokens of every branch after it, each (B, T, C) of that branch; and what `choose_grid_sizes` returned.
         """
         pixel_values = check_pixel_values(pixel_values, self.config)
         height, width = pixel_values.shape[-2:]
         grid_sizes = self.choose_grid_sizes(height, width, interpolate_pos_encoding)
+        if torch.jit.is_tracing() and not interpolate_pos_encoding:
+            # This changes nothing, but at another size (of more than 1 pixel) the graph fails here. Some would give wrong numbers instead,
+            # because they have as many patches: 120 x 480 pixels have as many as 240 x 240.
+            pixel_values = pixel_values.expand(-1, -1, *self.config.branch_image_size(0))
         hidden_states = [
             embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
         ]
@@ -674,15 +698,13 @@ class CrossViTModel(CrossViTTrunk):
         stage_outputs, _ = self.encode(pixel_values, interpolate_pos_encoding, **kwargs)
         hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, stage_outputs[-1]))
 
+        # On request only, because pipelines split every item of an output along the batch, and a tuple of branches cannot be split.
         requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
-        outputs = CrossViTModelOutput(
+        return CrossViTModelOutput(
             last_hidden_state=hidden_states[-1],
             pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
             branch_hidden_states=hidden_states if requested else None,
         )
-        # Unless requested it is an attribute but no item, because pipelines split every item along the batch and a tuple cannot be split.
-        object.__setattr__(outputs, "branch_hidden_states", hidden_states)
-        return outputs
 
 
 class CrossViTClassifier(nn.Module):
@@ -834,7 +856,8 @@ class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
             for hidden_states in stage_outputs:
                 if next(names) in self.out_features:
                     patches = hidden_states[branch][:, 1:].transpose(1, 2)  # (B, N, C) -> (B, C, N)
-                    feature_maps.append(patches.unflatten(2, grid_size).contiguous())  # (B, C, rows, columns)
+                    feature_map = patches.view(*patches.shape[:2], *grid_size)  # (B, C, rows, columns)
+                    feature_maps.append(feature_map.contiguous())
         return CrossViTBackboneOutput(feature_maps=tuple(feature_maps))
 
 

@@ -18,16 +18,20 @@ depth, initialisation, and refusals. Numbers against timm are in test_parity.py,
     pytest tests/modeling_crossvit/test_modeling_crossvit.py
 """
 
+import pickle
 import re
 
 import pytest
 import torch
+from accelerate.utils.operations import convert_to_fp32, send_to_device
+from small_models import small_config
 from timm.models.crossvit import CrossVit
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from transformers import Trainer, TrainingArguments
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel
+from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification, CrossViTModel
 from crossvit.modeling_crossvit import CrossViTCrossAttention, CrossViTDropPath, drop_path_rates
 
 
@@ -57,12 +61,11 @@ def test_shapes_and_names_of_the_outputs(model, pixel_values):
     for weights in (*outputs.attentions, *outputs.cross_attentions):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert model(pixel_values).keys() == {"logits"}
-    # The tuple of branches is always there, among the items only on request.
-    default, outputs = model.crossvit(pixel_values), model.crossvit(pixel_values, output_hidden_states=True)
-    assert default.keys() == {"last_hidden_state", "pooler_output"}
-    assert all(
-        torch.equal(*pair) for pair in zip(default.branch_hidden_states, outputs["branch_hidden_states"], strict=True)
-    )
+    default = model.crossvit(pixel_values)
+    assert default.keys() == {"last_hidden_state", "pooler_output"} and default.branch_hidden_states is None
+    model.config.output_hidden_states = True
+    assert len(model.crossvit(pixel_values).branch_hidden_states) == 2
+    assert model.crossvit(pixel_values, output_hidden_states=False).branch_hidden_states is None
 
 
 def test_relations_between_the_outputs(model, pixel_values):
@@ -86,6 +89,28 @@ def test_each_stage_fuses_both_branches_from_the_same_inputs(model, pixel_values
     assert torch.equal(outputs[0], first.fusions[0](small, large))
     assert torch.equal(outputs[1], first.fusions[1](large, small))
     assert torch.equal(outputs[0][:, 1:], small[:, 1:]), "own patch tokens pass unchanged"
+
+
+REBUILD = {
+    "tree_map, as in DDP": lambda model, inputs: tree_map(torch.clone, model(**inputs)),
+    "accelerate, mixed precision": lambda model, inputs: convert_to_fp32(model(**inputs)),
+    "accelerate, offloading": lambda model, inputs: send_to_device(model(**inputs), "cpu"),
+    "torch.export": lambda model, inputs: torch.export.export(model, (), inputs).module()(**inputs),
+    "pickle": lambda model, inputs: pickle.loads(pickle.dumps(model(**inputs))),
+}
+
+
+@pytest.mark.parametrize("requested", [False, True])
+@pytest.mark.parametrize("kind", REBUILD)
+@torch.no_grad()
+def test_outputs_survive_rebuilding(model, pixel_values, kind, requested):
+    """Many tools make a new output of the items of one, so an attribute that is no item would be lost."""
+    inputs = {"pixel_values": pixel_values, "output_hidden_states": requested, "output_attentions": requested}
+    expected, rebuilt = model.crossvit(**inputs), REBUILD[kind](model.crossvit, inputs)
+    assert type(rebuilt) is type(expected) and rebuilt is not expected
+    assert (rebuilt.branch_hidden_states is not None) == requested
+    for name in vars(expected):
+        torch.testing.assert_close(getattr(rebuilt, name), getattr(expected, name), rtol=0, atol=0)
 
 
 def test_hidden_states_can_be_selected(model, pixel_values):
@@ -112,6 +137,48 @@ def test_attention_implementations_agree(model, pixel_values):
     outputs = model(pixel_values, output_attentions=True)
     assert len(outputs.attentions) == 6 and len(outputs.cross_attentions) == 4
     assert torch.equal(outputs.cross_attentions[0], expected.cross_attentions[0])
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("at_construction", "later", "argument", "is_returned"),
+    [
+        (False, None, {}, False),
+        (False, None, {"output_attentions": True}, True),
+        (True, None, {}, True),
+        (False, True, {}, True),
+        (True, None, {"output_attentions": False}, False),
+        (False, True, {"output_attentions": False}, False),
+    ],
+    ids=["nobody asks", "argument", "config", "config later", "argument against config", "argument against later"],
+)
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+@torch.no_grad()
+def test_who_asks_for_attentions_gets_them(
+    model_class, at_construction, later, argument, is_returned, implementation, pixel_values, monkeypatch
+):
+    calls = []
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k))
+    # Two fusion layers, because their attentions are computed as well and must not be among the outputs.
+    model = model_class(small_config(num_fusion_layers=2, output_attentions=at_construction)).eval()
+    assert model.config._attn_implementation == "sdpa"
+    if later:
+        # transformers takes the request only while the implementation is eager.
+        model.set_attn_implementation("eager")
+        model.config.output_attentions = True
+    model.set_attn_implementation(implementation)
+    outputs = model(pixel_values, **argument)
+    assert ("attentions" in outputs) == ("cross_attentions" in outputs) == is_returned
+    assert bool(calls) == (implementation == "sdpa" and not is_returned), (
+        "eager attention runs for those alone who ask"
+    )
+    if is_returned:
+        model.set_attn_implementation("eager")
+        expected = model(pixel_values, output_attentions=True)
+        for name, number in (("attentions", 6), ("cross_attentions", 4)):
+            assert len(outputs[name]) == len(expected[name]) == number
+            assert all(map(torch.equal, outputs[name], expected[name]))
 
 
 def cross_attention_allocations(size: int) -> tuple[int, int]:
@@ -198,7 +265,7 @@ def test_flag_changes_nothing_at_the_configured_size(model, pixel_values):
     ],
 )
 def test_any_size_is_taken_with_the_flag(model, size, grids):
-    outputs = model.crossvit(torch.randn(1, 3, *size), interpolate_pos_encoding=True)
+    outputs = model.crossvit(torch.randn(1, 3, *size), interpolate_pos_encoding=True, output_hidden_states=True)
     for tokens, (rows, columns) in zip(outputs.branch_hidden_states, grids):
         assert tokens.shape[1] == 1 + rows * columns
 
