@@ -114,7 +114,7 @@ class CrossViTLoadingMixin(PreTrainedModel):
 
         Raises:
             ValueError: If this is another model; if the checkpoint has no weight of the embeddings and stages; if weights with timm's
-                names are to be loaded with a `distributed_config`.
+                names are to be loaded with a `distributed_config`, or with a `quantization_config` of torchao.
         """
         image_sizes = kwargs.pop("image_sizes", None)
         if isinstance(config, (str, os.PathLike)):
@@ -133,12 +133,16 @@ class CrossViTLoadingMixin(PreTrainedModel):
             )
         if pretrained_model_name_or_path is not None:
             _check_that_weights_were_found(model, loading_info, pretrained_model_name_or_path)
-        # transformers would give each process a part of timm's `qkv`, and would take that part for all of it: the wrong rows.
-        if kwargs.get("distributed_config") is not None and getattr(model, "_weight_conversions", None):
-            raise ValueError(
-                "A checkpoint with timm's names cannot be loaded with a `distributed_config`. Load it without one, save it with "
-                "`save_pretrained`, and load what that wrote."
-            )
+        # transformers would give each process a part of timm's `qkv`, and would take that part for all of it: the wrong rows. Where it
+        # quantises while it loads, it takes the query out of timm's `qkv`, and leaves key and value random.
+        if getattr(model, "_weight_conversions", None):
+            lost = [key for key in loading_info["missing_keys"] if key.endswith(("k_proj.weight", "v_proj.weight"))]
+            for argument, is_wrong in (("distributed_config", True), ("quantization_config", lost)):
+                if kwargs.get(argument) is not None and is_wrong:
+                    raise ValueError(
+                        f"A checkpoint with timm's names cannot be loaded with this `{argument}`. Load it without one, save it with "
+                        "`save_pretrained`, and load what that wrote."
+                    )
         if image_sizes is not None:
             model.resize_position_embeddings(image_sizes)
         return (model, loading_info) if output_loading_info else model

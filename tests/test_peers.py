@@ -31,7 +31,7 @@ import torch
 from clean_process import run_python
 from packaging.version import Version
 from PIL import Image
-from small_models import TIMM_SMALL
+from small_models import SMALL_TIMM_MODEL, TIMM_SMALL
 from timm.layers import set_fused_attn
 from timm.models import create_feature_extractor
 from timm.models._hub import save_for_hf
@@ -49,9 +49,7 @@ from crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTI
 
 
 ROOT = Path(__file__).parents[1]
-# The README, or the file in which the table waits for it.
-PAGES = [path for path in (ROOT / "README.md", ROOT / "docs" / "_peers_table.md") if path.exists()]
-TEXT = re.search(r"<!-- peers -->\n(.*?)<!-- /peers -->", "".join(page.read_text() for page in PAGES), re.S)[1]
+TEXT = re.search(r"<!-- peers -->\n(.*?)<!-- /peers -->", (ROOT / "README.md").read_text(), re.S)[1]
 HEADER, _, *TABLE = (
     [cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("|")
 )
@@ -63,7 +61,7 @@ pytestmark = pytest.mark.skipif(
     reason="the table is about newer versions",
 )
 
-ARGUMENTS = {**TIMM_SMALL, "img_size": 48, "img_scale": (1.0, 32 / 48)}
+ARGUMENTS = {name: value for name, value in SMALL_TIMM_MODEL.items() if name != "num_classes"}
 STAGES = len(TIMM_SMALL["depth"])
 ATTENTIONS = sum(sum(layers) + 2 for layers in TIMM_SMALL["depth"])  # two fusions per stage
 
@@ -412,7 +410,7 @@ ROWS = {
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """The weights as timm writes them, but without the number of classes among the arguments, where transformers 5.24 fails on it."""
-    model = parity.timm_model("crossvit_tiny_240", num_classes=5, **ARGUMENTS)
+    model = parity.timm_model("crossvit_tiny_240", **SMALL_TIMM_MODEL)
     save_for_hf(model, tmp_path / "timm", model_config={"label_names": list("abcde")}, safe_serialization=True)
     path = tmp_path / "timm" / "config.json"
     config = json.loads(path.read_text())
