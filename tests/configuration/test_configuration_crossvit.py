@@ -139,6 +139,47 @@ def test_wrong_types_name_the_field_and_the_value(field, value):
         CrossViTConfig(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "right"),
+    [
+        ("image_size", "image_sizes"),
+        ("patch_size", "patch_sizes"),
+        ("hidden_size", "hidden_sizes"),
+        ("num_hidden_layers", "depths"),
+        ("mlp_ratio", "mlp_ratios"),
+        ("intermediate_size", "mlp_ratios"),
+    ],
+)
+def test_fields_of_models_with_one_branch(tmp_path, field, right):
+    """Most were kept as attributes that nothing reads, the others reported as properties without a setter."""
+    config = CrossViTConfig()
+    config.save_pretrained(tmp_path)
+    for give in (
+        lambda: CrossViTConfig(**{field: 84}),
+        lambda: CrossViTConfig.from_variant("crossvit_15_240", **{field: 84}),
+        lambda: CrossViTConfig.from_dict({}, **{field: 84}),
+        lambda: CrossViTConfig.from_pretrained(tmp_path, **{field: 84}),
+        lambda: CrossViTModel.from_pretrained(tmp_path, **{field: 84}),
+        lambda: setattr(config, field, 84),
+    ):
+        with pytest.raises(ValueError, match=rf"no `{field}`: give `{right}`, a list.*for example `{right}=\["):
+            give()
+
+
+def test_tuples_become_lists_wherever_they_are_given(tmp_path):
+    sizes, lists = ((84, 72), (84, 70)), [[84, 72], [84, 70]]
+    config = CrossViTConfig(image_sizes=sizes, patch_sizes=(12, 14), hidden_sizes=(16, 24), num_attention_heads=(2, 3))
+    assert config.image_sizes == lists and config.patch_sizes == [12, 14]
+    CrossViTModel(config).save_pretrained(tmp_path)
+    assert CrossViTConfig.from_pretrained(tmp_path, image_sizes=sizes).image_sizes == lists
+    model = CrossViTModel.from_pretrained(tmp_path, image_sizes=((96, 72), (98, 70)))
+    assert model.config.image_sizes == [[96, 72], [98, 70]]
+    model.resize_position_embeddings(sizes)
+    assert model.config.image_sizes == lists
+    config.image_sizes = ((96, 72), (98, 70))
+    assert config.image_sizes == [[96, 72], [98, 70]]
+
+
 def test_three_branches_and_other_patch_sizes_are_valid():
     config = CrossViTConfig(
         image_sizes=[48, 48, 64],
