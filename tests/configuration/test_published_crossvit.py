@@ -487,6 +487,9 @@ def test_weights_of_something_else_are_refused(small, tmp_path, model_class):
             ValueError, match="(?s)None of the weights of .* fits.*random.*(classifier.bias|vit.embeddings.cls_token)"
         ):
             model_class.from_pretrained(folder, **options)
+    # As in transformers' common tests: the caller asked for the report.
+    model, info = model_class.from_pretrained(folder, output_loading_info=True)
+    assert info["missing_keys"] == model.state_dict().keys()
     config = CrossViTConfig.from_pretrained(folder)
     with pytest.raises(ValueError, match="is a model of type 'vit'"):
         model_class.from_pretrained(tmp_path / "vit", config=config)

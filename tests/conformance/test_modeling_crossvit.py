@@ -323,7 +323,7 @@ class CrossViTModelTest(
     def test_tp_refuses_timm_names(self):
         with tempfile.TemporaryDirectory() as folder:
             CrossViTForImageClassification(self._get_tp_config()).save_pretrained(folder, save_original_format=True)
-            with self.assertRaisesRegex(Exception, "timm's names cannot be loaded with a `distributed_config`"):
+            with self.assertRaisesRegex(Exception, "timm's names cannot be loaded with this `distributed_config`"):
                 run_distributed(world_size=2)(load_in_parts)(folder)
 
     def _run_fsdp2_distributed_test(self, test_name, test_impl, *args, **kwargs):
