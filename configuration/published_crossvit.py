@@ -55,9 +55,8 @@ CROSSVIT_VARIANTS: dict[str, dict[str, Any]] = {
 
 _IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
 
-# Arguments of timm's class that a field here means the same by. `depth`, `mlp_ratio`, `img_size` and `img_scale` are translated below.
+# Arguments of timm's class that a field here means the same by. The others are translated below.
 _FIELDS = {
-    "in_chans": "num_channels",
     "patch_size": "patch_sizes",
     "embed_dim": "hidden_sizes",
     "num_heads": "num_attention_heads",
@@ -188,7 +187,7 @@ def config_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any
     foreign = {
         key: value
         for key, value in arguments.items()
-        if key not in ("num_classes", "img_size") and value and (key, value) != ("global_pool", "token")
+        if key not in ("num_classes", "img_size", "in_chans") and value and (key, value) != ("global_pool", "token")
     }
     if foreign:
         raise ValueError(

@@ -67,12 +67,11 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
-    The arguments of an image processor that does what timm's evaluation transform of this model does.
+    The arguments of an image processor that does what timm's evaluation transform of this CrossViT does.
 
     Raises:
-        ValueError: If the model is no CrossViT, or no image processor of this package can do the same.
+        ValueError: If no image processor of this package can do the same.
     """
-    crossvit_config(timm_config, name, "crossvit")  # refuses other models
     pretrained_cfg = timm_pretrained_cfg(timm_config)
     channels, height, width = timm_input_size(timm_config)
     crop_pct, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
@@ -146,10 +145,10 @@ class CrossViTImageProcessorMixin(_Backend):
             # Of the base class, because `CrossViTConfig` keeps nothing of what timm says about preprocessing.
             with contextlib.suppress(OSError):
                 config_dict, unused_kwargs = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
-                if is_timm_config(config_dict):
-                    return _settings_from_timm(config_dict, name), unused_kwargs
                 if config_dict:
                     crossvit_config(config_dict, name, "crossvit")  # refuses other models
+                if is_timm_config(config_dict):
+                    return _settings_from_timm(config_dict, name), unused_kwargs
             raise
         own_types = {"CrossViTImageProcessor", "CrossViTImageProcessorPil", *(base.__name__ for base in cls.__mro__)}
         if (found := settings.get("image_processor_type", cls.__name__)) not in own_types:
@@ -164,8 +163,7 @@ class CrossViTImageProcessorMixin(_Backend):
     ) -> list[str]:
         """As in transformers, with the source code of both processors beside it (`trust_remote_code`)."""
         files = super().save_pretrained(save_directory)
-        registered = getattr(self, "auto_map", None) if self._auto_class is not None else None
-        self.auto_map = save_code(save_directory, _AUTO_MAP, registered=registered)
+        self.auto_map = save_code(save_directory, _AUTO_MAP, registered=getattr(self, "auto_map", None))
         self.to_json_file(files[0])
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)

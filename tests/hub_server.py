@@ -32,7 +32,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
@@ -310,6 +310,18 @@ class HubServer:
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         return {path: blob.data for path, blob in self.repositories[repo_id].revision(revision).files.items()}
+
+    def publish(
+        self, name: str, folder: Path, private: bool = False, subfolder: str = "", branch: str = "main"
+    ) -> Commit:
+        """A repository with the files of a folder, as if its owner had uploaded them."""
+        repository = self.repositories.setdefault(name, Repository(name, private))
+        files = {
+            f"{subfolder}{path.name}": Blob(path.read_bytes(), lfs=path.suffix in LFS_SUFFIXES)
+            for path in folder.iterdir()
+        }
+        repository.commit("main", "initial commit", {})
+        return repository.commit(branch, "weights", files)
 
     def cut_next_upload(self, after_bytes: int, times: int = 1):
         """Closes the connection of the next LFS upload of more than that many bytes without an answer."""

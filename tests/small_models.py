@@ -11,12 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The small models of the tests, and other spellings of their weights."""
+"""The small models of the tests, other spellings of their weights, and the published models that are too large for `make test`."""
 
 import torch
 
 from crossvit import CrossViTConfig
 
+
+LARGE = ("crossvit_base_240", "crossvit_15_dagger_408", "crossvit_18_dagger_408")
 
 # Two stages, and branches that differ in width, heads, depth and MLP, so that what is mixed up between branches or stages shows.
 SMALL = {

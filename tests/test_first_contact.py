@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_server import Blob, HubServer, Repository
+from hub_server import HubServer
 from parity import timm_model
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -46,12 +46,8 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```)?", REA
 def hub(tmp_path):
     """timm's repository of the model, with random weights in the place of the trained ones, and a client that knows no other Hub."""
     save_for_hf(timm_model("crossvit_15_dagger_240"), tmp_path / "timm", safe_serialization=True)
-    repository = Repository("timm/crossvit_15_dagger_240.in1k", private=False)
-    repository.commit(
-        "main", "weights", {path.name: Blob(path.read_bytes(), lfs=True) for path in (tmp_path / "timm").iterdir()}
-    )
     with HubServer(users={}) as server:
-        server.repositories[repository.id] = repository
+        server.publish("timm/crossvit_15_dagger_240.in1k", tmp_path / "timm")
         yield server
 
 

@@ -29,7 +29,7 @@ import pytest
 import timm
 import torch
 from clean_process import run_python
-from hub_server import Blob, HubServer, Repository, card_errors
+from hub_server import HubServer, card_errors
 from parity import timm_model
 from PIL import Image
 from safetensors.torch import load
@@ -325,11 +325,7 @@ def test_a_download_that_breaks_off_is_resumed(hub, client, tmp_path):
     """CrossViT-Ti: the client keeps whole chunks of 10 MiB."""
     config = CrossViTConfig.from_variant("crossvit_tiny_240", num_labels=5)
     CrossViTForImageClassification(config).save_pretrained(tmp_path / "tiny")
-    files = {
-        path.name: Blob(path.read_bytes(), lfs=path.suffix == ".safetensors") for path in (tmp_path / "tiny").iterdir()
-    }
-    hub.repositories["alice/tiny"] = Repository("alice/tiny", private=False)
-    commit = hub.repositories["alice/tiny"].commit("main", "tiny", files)
+    commit = hub.publish("alice/tiny", tmp_path / "tiny")
     load = (
         NO_WAITING
         + """
@@ -355,24 +351,13 @@ assert all((here[key] == there[key]).all() for key in here)
 # Published weights
 
 
-def publish(hub, name: str, folder: Path, private: bool = False, subfolder: str = "", revision: str = "main"):
-    """A repository with the files of a folder."""
-    repository = hub.repositories.setdefault(name, Repository(name, private))
-    files = {
-        f"{subfolder}{path.name}": Blob(path.read_bytes(), lfs=path.suffix == ".safetensors")
-        for path in folder.iterdir()
-    }
-    repository.commit("main", "initial commit", {})
-    repository.commit(revision, "weights", files)
-    hub.mend()
-
-
 @pytest.fixture
 def published(hub, tmp_path):
     """timm's repository of a model, with random weights."""
     reference = timm_model("crossvit_9_240")
     save_for_hf(reference, tmp_path / "timm", safe_serialization=True)
-    publish(hub, "timm/crossvit_9_240.in1k", tmp_path / "timm")
+    hub.publish("timm/crossvit_9_240.in1k", tmp_path / "timm")
+    hub.mend()
     shutil.rmtree(tmp_path / "timm")
     return reference
 
@@ -404,7 +389,7 @@ def test_published_weights_of_a_private_repository(hub, client, tmp_path):
     """With a token, a branch, a folder inside, and a cache of their own; then from that cache alone."""
     reference = timm_model("crossvit_tiny_240", num_classes=7)
     save_for_hf(reference, tmp_path / "timm")  # pytorch_model.bin alone
-    publish(hub, "alice/birds", tmp_path / "timm", private=True, subfolder="models/tiny/", revision="next")
+    hub.publish("alice/birds", tmp_path / "timm", private=True, subfolder="models/tiny/", branch="next")
     code = f"""
 import torch
 from crossvit import *
@@ -441,7 +426,7 @@ assert backbone.channels == [128, 256]
 
 def test_names_on_the_hub_that_are_something_else(hub, client, published, tmp_path):
     save_for_hf(timm.create_model("test_vit"), tmp_path / "timm", safe_serialization=True)
-    publish(hub, "timm/test_vit.r160_in1k", tmp_path / "timm")
+    hub.publish("timm/test_vit.r160_in1k", tmp_path / "timm")
     load = "from crossvit import {0}\n{0}.from_pretrained({1!r})"
     for name in ("CrossViTForImageClassification", "CrossViTConfig", "CrossViTImageProcessor"):
         error = client(load.format(name, "timm/test_vit.r160_in1k"), fails=True)

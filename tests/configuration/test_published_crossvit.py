@@ -29,7 +29,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from small_models import SMALL, SMALL_TIMM_MODEL
+from small_models import LARGE, SMALL, SMALL_TIMM_MODEL
 from timm.data import create_transform, resolve_data_config
 from timm.models._hub import load_model_config_from_path, save_for_hf
 from torchao.quantization import Int8WeightOnlyConfig
@@ -59,7 +59,6 @@ from crossvit import (
 from crossvit.configuration.published_crossvit import imagenet_classes
 
 
-LARGE = ("crossvit_base_240", "crossvit_15_dagger_408", "crossvit_18_dagger_408")
 MODELS = [CrossViTForImageClassification, CrossViTModel, CrossViTBackbone]
 PROCESSORS = [CrossViTImageProcessor, CrossViTImageProcessorPil]
 ALL_CLASSES = [*MODELS, CrossViTConfig, *PROCESSORS]

@@ -22,11 +22,9 @@ depth. The limits and their reasons stand there.
 
 import parity
 import pytest
+from small_models import LARGE
 
 from crossvit import CROSSVIT_VARIANTS
-
-
-LARGE = ("crossvit_base_240", "crossvit_15_dagger_408", "crossvit_18_dagger_408")
 
 
 @pytest.mark.parametrize(
