@@ -15,21 +15,21 @@
 Train CrossViT from random weights by the paper's recipe (Table 9), on ImageNet-1k or any other images.
 
     accelerate launch --config_file examples/launch/four_nodes.yaml examples/pretrain_imagenet.py \\
-        --train_dir imagenet --model_name_or_path VARIANT [--repeated_augmentation 3]
+        --train_dir imagenet --config_name VARIANT [--repeated_augmentation 3]
 
 `imagenet` has the folders train/CLASS/ and val/CLASS/. The images may also be a data set on the Hub (`--dataset_name`), or parquet or
 WebDataset shards (`--train_file 'shards/*.tar' --validation_file ... --streaming`). The numbers are the top-1 accuracies in the paper,
 after 300 epochs on 32 GPUs:
 
-    --model_name_or_path crossvit_tiny_240                                    73.4
-    --model_name_or_path crossvit_small_240                                   81.0
-    --model_name_or_path crossvit_base_240                                    82.2
-    --model_name_or_path crossvit_9_240                                       73.9
-    --model_name_or_path crossvit_15_240                                      81.5
-    --model_name_or_path crossvit_18_240 --repeated_augmentation 3            82.5
-    --model_name_or_path crossvit_9_dagger_240                                77.1
-    --model_name_or_path crossvit_15_dagger_240                               82.3
-    --model_name_or_path crossvit_18_dagger_240 --repeated_augmentation 3     82.8
+    --config_name crossvit_tiny_240                                    73.4
+    --config_name crossvit_small_240                                   81.0
+    --config_name crossvit_base_240                                    82.2
+    --config_name crossvit_9_240                                       73.9
+    --config_name crossvit_15_240                                      81.5
+    --config_name crossvit_18_240 --repeated_augmentation 3            82.5
+    --config_name crossvit_9_dagger_240                                77.1
+    --config_name crossvit_15_dagger_240                               82.3
+    --config_name crossvit_18_dagger_240 --repeated_augmentation 3     82.8
 
 The models for 408 pixels start from the output folders of these commands, and train for 30 epochs:
 
@@ -58,21 +58,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
-from accelerate_loop import LoopArguments, predict, save_results
-from checkpointing import end_after_sigterm, ignore_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
-from command_line import parse_arguments
-from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
-from image_data import (
-    DataArguments,
-    ImageData,
-    collate,
-    leave_out_bad_images,
-    load_images,
-    seeded_random_numbers,
-    with_transform,
-)
-from image_model import LoadArguments, evaluation_transform, load_model
 from timm.data import Mixup, create_transform
 from timm.data.distributed_sampler import RepeatAugSampler
 from timm.optim import param_groups_weight_decay
@@ -80,8 +66,15 @@ from timm.scheduler import CosineLRScheduler
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from training_report import load_metrics
 
+from common.accelerate_loop import LoopArguments, predict, save_results
+from common.checkpointing import end_after_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
+from common.command_line import parse_arguments
+from common.image_data import DataArguments, ImageData, load_images, with_transform
+from common.image_loading import AugmentedStream, seeded_random_numbers
+from common.image_model import EvaluationTransform, LoadArguments, load_model
+from common.run_identity import check_folder, describe_run
+from common.training_report import load_metrics
 from crossvit import CrossViTImageProcessor
 
 
@@ -234,21 +227,18 @@ def training_loader(data: ImageData, transform, training: Arguments, rank: int, 
     Loads the images of one process. A stream is divided by shards between the processes and their workers. If the number of shards is
     no multiple of the number of processes, it is divided by images between the processes.
     """
-    split = data.splits["train"]
+    images = with_transform(data, "train", transform, training.seed)
     options = {
         "batch_size": training.per_device_train_batch_size,
         "num_workers": training.dataloader_num_workers,
-        "collate_fn": collate,
         "drop_last": True,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": ignore_sigterm,
         # Without it, the start of an epoch would draw a random number, and change those of the stochastic depth.
         "generator": torch.Generator(),
     }
-    if isinstance(split, IterableDataset):
-        split = split_dataset_by_node(split, rank, world_size)
-        return DataLoader(with_transform(split, transform, data, training.seed, training=True), **options)
-    images = with_transform(split, transform, data, training.seed, training=True)
+    if isinstance(images, AugmentedStream):
+        images.dataset = split_dataset_by_node(images.dataset, rank, world_size)
+        return DataLoader(images, **options)
     sampler = RepeatedAugmentationSampler(images, training.repeated_augmentation, rank, world_size)
     return DataLoader(images, sampler=sampler, **options)
 
@@ -274,8 +264,7 @@ def check_arguments(training: Arguments, data_arguments: DataArguments, world_si
             f"--global_batch_size {training.global_batch_size} must be a multiple of --per_device_train_batch_size "
             f"{training.per_device_train_batch_size} x {world_size} processes = {batch_size}."
         )
-    if data_arguments.streaming and training.num_train_samples is None:
-        raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
+    training.check_stream(data_arguments.streaming)
     if data_arguments.streaming and training.repeated_augmentation > 1:
         raise SystemExit(
             "--repeated_augmentation needs images that can be read in any order, but a stream has one order: leave out --streaming."
@@ -301,23 +290,19 @@ def main():
         training.create_repository()
 
     # Data and model
-    with accelerator.main_process_first():
-        data = load_images(data_arguments, training.seed)
-        if data_arguments.skip_bad_images:
-            leave_out_bad_images(data, output, accelerator.is_main_process, training.dataloader_num_workers or None)
+    download = {"cache_dir": load_arguments.cache_dir, "token": load_arguments.token}
+    data = load_images(data_arguments, training.seed, output, num_workers=training.dataloader_num_workers, **download)
     if data.multi_label:
         raise SystemExit(
             "The images have several labels each, expected one: use run_image_classification.py, or give --label_column_name."
         )
     model, image_processor = load_model(load_arguments, data)
+    check_folder(output, describe_run(data, training.global_batch_size, load_arguments, data_arguments, training))
     loader = training_loader(data, training_transform(image_processor, training), training, rank, world_size)
-    eval_images = with_transform(data.splits["validation"], evaluation_transform(image_processor), data)
     eval_loader = DataLoader(
-        eval_images,
+        with_transform(data, "validation", EvaluationTransform(image_processor)),
         batch_size=training.per_device_eval_batch_size,
-        collate_fn=collate,
         num_workers=training.dataloader_num_workers,
-        worker_init_fn=ignore_sigterm,
     )
     mix = mixup_or_cutmix(training, len(data.classes))
     samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])

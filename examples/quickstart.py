@@ -15,8 +15,8 @@
 Train a small CrossViT on real handwritten digits, save it, load it back through `pipeline`, and see where it looked.
 
     python examples/quickstart.py                           about 2 minutes on two CPU cores: test accuracy at least 0.97
-    python examples/quickstart.py --train-dir my_photos     a folder with one folder of images per class
-    python examples/quickstart.py --dataset cifar10         any image classification data set on the Hub
+    python examples/quickstart.py --train_dir my_photos     a folder with one folder of images per class
+    python examples/quickstart.py --dataset_name cifar10    any image classification data set on the Hub
 
 The digits are the 1,797 scans that ship with scikit-learn, so nothing is downloaded. The folder `--output-dir` receives the images,
 the model with its image processor, the metrics, and the picture `where_it_looked.png`. This example shows every step on one page; to
@@ -26,77 +26,53 @@ train larger models on larger data, see the other examples.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import evaluate
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from datasets import ClassLabel, DatasetDict, Image, load_dataset
-from PIL import Image as PILImage
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch.utils.data import default_collate
 from torchvision.transforms import v2
 from tqdm import tqdm
 from transformers import HfArgumentParser, Trainer, TrainingArguments, pipeline, set_seed
 
+from common.image_data import DataArguments, load_images, with_transform
+from common.image_loading import EpochCallback
+from common.image_model import EvaluationTransform
+from common.image_reading import image_name, read_image
+from common.training_report import draw, load_metrics
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-
-
-ROOT = Path(__file__).parent
 
 
 @dataclass
 class Arguments:
-    dataset: str | None = field(
+    dataset_name: str | None = field(
         default=None, metadata={"help": "Name of an image classification data set on the Hub."}
     )
     train_dir: str | None = field(default=None, metadata={"help": "Folder of images, with one folder per class."})
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Column of classes. By default the only one that is recognized."}
+    )
     output_dir: str = field(default="outputs/quickstart", metadata={"help": "Folder for all files that are written."})
     image_size: int = field(default=72, metadata={"help": "Pixels per side of the model's input, a multiple of 12."})
-    epochs: int = field(default=12, metadata={"help": "How often each training image is seen."})
-    batch_size: int = field(default=32, metadata={"help": "Images per optimizer step."})
+    num_train_epochs: int = field(default=12, metadata={"help": "How often each training image is seen."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Images per optimizer step."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images."})
     learning_rate: float = field(default=1.5e-3, metadata={"help": "Largest learning rate, after the warm-up."})
     seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
 
 
-def write_digits(folder: Path, seed: int):
-    """Writes scikit-learn's scans as `folder/split/label/number.png`. A quarter of each class is held out for the test."""
+def write_digits(folder: Path):
+    """Writes scikit-learn's scans as `folder/split/label/number.png`. A quarter of each class is held out, always the same."""
     digits = load_digits()
     numbers = np.arange(len(digits.target))
-    train, test = train_test_split(numbers, test_size=0.25, stratify=digits.target, random_state=seed)
+    train, test = train_test_split(numbers, test_size=0.25, stratify=digits.target, random_state=0)
     for split, members in (("train", train), ("test", test)):
         for number in tqdm(members, desc=f"writing {split} images"):
             path = folder / split / str(digits.target[number]) / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            PILImage.fromarray((digits.images[number] * 255 / 16).astype(np.uint8)).save(path)
-
-
-def load_images(arguments: Arguments) -> tuple[DatasetDict, str, str]:
-    """Returns the splits `train` and `test`, and the names of the columns of images and of classes."""
-    if arguments.dataset and arguments.train_dir:
-        raise SystemExit("Got both --dataset and --train-dir, expected one source of images: give one of them.")
-    if arguments.dataset:
-        dataset = load_dataset(arguments.dataset)
-    else:
-        folder = Path(arguments.train_dir) if arguments.train_dir else Path(arguments.output_dir) / "digits"
-        if not arguments.train_dir:
-            write_digits(folder, arguments.seed)
-        elif not folder.is_dir():
-            raise SystemExit(f"--train-dir {folder} is not a folder. Expected {folder}/CLASS/IMAGE.jpg.")
-        dataset = load_dataset("imagefolder", data_dir=str(folder))
-
-    features = dataset["train"].features
-    image_columns = [name for name, feature in features.items() if isinstance(feature, Image)]
-    label_columns = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    if not image_columns or not label_columns:
-        raise SystemExit(
-            f"Expected a column of images and one of classes, got {dict(features)}. In a folder of images, put the images of "
-            "each class into a folder of its own."
-        )
-    test = next((dataset[name] for name in ("test", "validation") if name in dataset), None)
-    if test is None:
-        dataset = dataset["train"].train_test_split(0.2, seed=arguments.seed, stratify_by_column=label_columns[0])
-        test = dataset["test"]
-    return DatasetDict(train=dataset["train"], test=test), image_columns[0], label_columns[0]
+            Image.fromarray((digits.images[number] * 255 / 16).astype(np.uint8)).save(path)
 
 
 def build_model(labels: list[str], image_size: int) -> CrossViTForImageClassification:
@@ -117,10 +93,22 @@ def build_model(labels: list[str], image_size: int) -> CrossViTForImageClassific
     return CrossViTForImageClassification(config)
 
 
-def draw_attention(classifier, paths: list[str], classes: list[str], predictions: list[list[dict]], output: Path):
+class Augmentation:
+    """Small turns, shifts and changes of size, then the image processor: PIL image to (3, height, width)."""
+
+    def __init__(self, image_processor: CrossViTImageProcessor):
+        self.augment = v2.RandomAffine(degrees=10, translate=(0.1, 0.1), scale=(0.9, 1.1))
+        self.evaluation = EvaluationTransform(image_processor)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self.evaluation(self.augment(image))
+
+
+def draw_attention(
+    classifier, images: list[Image.Image], classes: list[str], predictions: list[list[dict]], output: Path
+):
     """Draws images with their prediction, and the cross-attention of both branches in the last stage, averaged over the heads."""
     model, image_processor = classifier.model, classifier.image_processor
-    images = [PILImage.open(path).convert("RGB") for path in paths]
     inputs = image_processor(images, return_tensors="pt")
     with torch.no_grad():
         cross_attentions = model(**inputs, output_attentions=True).cross_attentions
@@ -155,25 +143,27 @@ def main():
     set_seed(arguments.seed)
     output = Path(arguments.output_dir)
 
-    dataset, image_column, label_column = load_images(arguments)
-    labels = dataset["train"].features[label_column].names
+    if arguments.dataset_name is None and arguments.train_dir is None:
+        arguments.train_dir = str(output / "digits")
+        write_digits(output / "digits")
+    source = DataArguments(
+        dataset_name=arguments.dataset_name,
+        train_dir=arguments.train_dir,
+        label_column_name=arguments.label_column_name,
+    )
+    data = load_images(source, arguments.seed, output / "model")
+    if data.multi_label:
+        raise SystemExit("The images have several labels each, expected one: use run_image_classification.py.")
     image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_pct=1.0)
-    augment = v2.RandomAffine(degrees=10, translate=(0.1, 0.1), scale=(0.9, 1.1))
-
-    def transform(batch, augmentation=None):
-        images = [image.convert("RGB") for image in batch[image_column]]
-        if augmentation:
-            images = [augmentation(image) for image in images]
-        return {**image_processor(images, return_tensors="pt"), "labels": batch[label_column]}
-
-    accuracy = evaluate.load(str(ROOT / "metrics" / "accuracy"))
+    metric = load_metrics(multi_label=False)
     trainer = Trainer(
-        model=build_model(labels, arguments.image_size),
+        model=build_model(data.classes, arguments.image_size),
         args=TrainingArguments(
             output_dir=str(output),
-            num_train_epochs=arguments.epochs,
-            per_device_train_batch_size=arguments.batch_size,
-            per_device_eval_batch_size=arguments.batch_size,
+            num_train_epochs=arguments.num_train_epochs,
+            per_device_train_batch_size=arguments.per_device_train_batch_size,
+            per_device_eval_batch_size=arguments.per_device_train_batch_size,
+            dataloader_num_workers=arguments.dataloader_num_workers,
             learning_rate=arguments.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,  # of all steps
@@ -186,30 +176,31 @@ def main():
             seed=arguments.seed,
             remove_unused_columns=False,  # the transform needs the image
         ),
-        train_dataset=dataset["train"].with_transform(lambda batch: transform(batch, augment)),
-        eval_dataset=dataset["test"].with_transform(transform),
-        compute_metrics=lambda prediction: accuracy.compute(
-            predictions=prediction.predictions.argmax(-1), references=prediction.label_ids
+        train_dataset=with_transform(data, "train", Augmentation(image_processor), arguments.seed),
+        eval_dataset=with_transform(data, "validation", EvaluationTransform(image_processor)),
+        data_collator=default_collate,
+        compute_metrics=lambda prediction: metric.compute(
+            predictions=prediction.predictions, references=prediction.label_ids
         ),
         processing_class=image_processor,
+        callbacks=[EpochCallback()],
     )
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_metrics("test", metrics)
     trainer.save_model(str(output / "model"))
-
-    # From here on, only the saved folder and image files are used, as by any user of the model.
-    files = dataset["test"].cast_column(image_column, Image(decode=False))
-    examples = files.shuffle(seed=arguments.seed).select(range(min(10, len(files))))
-    paths = [image["path"] for image in examples[image_column]]
-    classifier = pipeline("image-classification", model=str(output / "model"))
-    predictions = classifier(paths)
-    for path, prediction in zip(paths, predictions):
-        print(f"{path}: {prediction[0]['label']} ({prediction[0]['score']:.1%})")
-    classes = [labels[label] for label in examples[label_column]]
-    draw_attention(classifier, paths, classes, predictions, output / "where_it_looked.png")
-    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {len(files)} images")
+    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {len(data.splits['validation'])} images")
     print(f"model: {output / 'model'}")
+
+    # From here on, only the saved folder and the images are used, as by any user of the model.
+    examples = data.splits["validation"].shuffle(seed=arguments.seed)
+    examples = examples.select(range(min(10, len(examples))))
+    images = [read_image(image) for image in examples["image"]]
+    classifier = pipeline("image-classification", model=str(output / "model"))
+    predictions = classifier(images)
+    for image, prediction in zip(examples["image"], predictions):
+        print(f"{image_name(image)}: {prediction[0]['label']} ({prediction[0]['score']:.1%})")
+    draw(draw_attention, classifier, images, examples["label"], predictions, output / "where_it_looked.png")
     print(f"picture: {output / 'where_it_looked.png'}")
 
 

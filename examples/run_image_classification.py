@@ -17,9 +17,9 @@ Fine-tune CrossViT for image classification with transformers' `Trainer`.
     python examples/run_image_classification.py \\
         --model_name_or_path timm/crossvit_15_dagger_240.in1k --train_dir my_photos --do_train --do_eval
 
-The model is a folder or a repository on the Hub. To start from random weights, it is the name of a published architecture such as
-`crossvit_15_dagger_240`. The images come from the Hub (`--dataset_name beans`), a folder with a folder of images per class, or a CSV or
-parquet file. All of `TrainingArguments` are options too. The same command continues an interrupted run.
+The model is a folder or a repository on the Hub. `--config_name crossvit_15_dagger_240` in its place starts from random weights of that
+architecture. The images come from the Hub (`--dataset_name beans`), a folder with a folder of images per class, or a CSV, JSON lines,
+parquet or WebDataset file. All of `TrainingArguments` are options too. The same command continues an interrupted run.
 
 With the model and the digits of `make quickstart`, it takes about 20 seconds on two CPU cores and reaches an accuracy of at least 0.97.
 The last two options keep most of each digit in the crop, and do not mirror it:
@@ -36,22 +36,25 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from checkpointing import ignore_sigterm
-from command_line import parse_arguments
-from image_data import DataArguments, collate, leave_out_bad_images, load_images, print_bad_images, with_transform
-from image_model import (
-    AugmentationArguments,
-    ModelArguments,
-    choose_parameters,
-    class_weights,
-    evaluation_transform,
-    load_model,
-    training_transform,
-    weighted_loss,
-)
-from training_report import CARD_TEXT, PICTURE, draw_training, load_metrics, main_metric_name
+from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from common.command_line import parse_arguments
+from common.image_data import DataArguments, ImageData, load_images, print_bad_images, with_transform
+from common.image_loading import EpochCallback
+from common.image_model import (
+    AugmentationArguments,
+    EvaluationTransform,
+    ModelArguments,
+    TrainingTransform,
+    check_class_weights,
+    choose_parameters,
+    class_weights,
+    classification_loss,
+    load_model,
+)
+from common.run_identity import check_folder, describe_run
+from common.training_report import CARD_TEXT, PICTURE, draw, draw_training, load_metrics, main_metric_name
 from crossvit.modeling_crossvit import image_classification_loss
 from crossvit.trainer import CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
 
@@ -68,24 +71,12 @@ class Arguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
 
 
-class EpochCallback(TrainerCallback):
-    """Sets the epoch of the training images, because their augmentations depend on it."""
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        if hasattr(train_dataloader.dataset, "set_epoch"):
-            train_dataloader.dataset.set_epoch(int(state.epoch))
-
-
 class SigtermCallback(TrainerCallback):
     """Saves a checkpoint and ends the training one step after SIGTERM, the signal by which Slurm announces the end of a job."""
 
     def __init__(self, accelerator):
         self.accelerator, self.stopped = accelerator, False
         signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
-
-    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        # Slurm signals the processes that read images too. Their loader is wrapped by accelerate.
-        getattr(train_dataloader, "base_dataloader", train_dataloader).worker_init_fn = ignore_sigterm
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.accelerator.check_trigger():
@@ -96,19 +87,44 @@ class SigtermCallback(TrainerCallback):
             control.should_evaluate = control.should_save = False
 
 
+class Trainer(CrossViTTrainer):
+    """Evaluates all images, also with `--dataloader_drop_last`, which transformers' Trainer applies to the evaluation too."""
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        return self.with_all_images(super().get_eval_dataloader, eval_dataset)
+
+    def get_test_dataloader(self, test_dataset):
+        return self.with_all_images(super().get_test_dataloader, test_dataset)
+
+    def with_all_images(self, get_dataloader, dataset):
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return get_dataloader(dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+
 def check_arguments(arguments: ModelArguments, data_arguments: DataArguments, training: TrainingArguments):
     """Ends the program with a message if the arguments contradict each other."""
     if not (training.do_train or training.do_eval):
         raise SystemExit("Nothing to do: give --do_train, --do_eval or both.")
-    if arguments.class_weights not in (None, "balanced"):
-        raise SystemExit(f"--class_weights must be `balanced` or left out, got {arguments.class_weights}.")
+    check_class_weights(arguments, data_arguments.streaming)
     if data_arguments.streaming and training.do_train and training.max_steps <= 0:
         raise SystemExit("--streaming needs --max_steps, because the length of a stream is not known.")
-    if data_arguments.streaming and arguments.class_weights:
+    if training.prediction_loss_only:
+        raise SystemExit("--prediction_loss_only leaves nothing to compute the accuracy from: leave it out.")
+
+
+def training_loss(arguments: ModelArguments, data: ImageData, training: TrainingArguments):
+    """The loss with class weights and label smoothing. None without them: the model has its own."""
+    if not arguments.class_weights and not training.label_smoothing_factor:
+        return None
+    if training.label_smoothing_factor and data.multi_label:
         raise SystemExit(
-            "--class_weights must count the images first, but a stream is read while training: leave out one of "
-            "--class_weights and --streaming."
+            "--label_smoothing_factor needs one label per image, but these images have several: leave it out."
         )
+    weights = class_weights(data) if arguments.class_weights else None
+    return partial(classification_loss, weights=weights, label_smoothing=training.label_smoothing_factor)
 
 
 def main():
@@ -124,20 +140,30 @@ def main():
     set_seed(training.seed)
     output = Path(training.output_dir)
 
-    with training.main_process_first(desc="preparing the images"):
-        data = load_images(data_arguments, training.seed)
-        if data_arguments.skip_bad_images:
-            leave_out_bad_images(data, output, training.process_index == 0, training.dataloader_num_workers or None)
-    if arguments.class_weights and data.multi_label:
-        raise SystemExit("--class_weights needs one label per image, but these images have several: leave it out.")
-    model, image_processor = load_model(arguments, data)
+    download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
+    data = load_images(
+        data_arguments, training.seed, output, training.do_train, training.dataloader_num_workers, **download
+    )
+    model, image_processor = load_model(arguments, data, training.do_train)
     config = model.config
-    loss = partial(weighted_loss, class_weights(data)) if arguments.class_weights else None
+    loss = None
+    if training.do_train:
+        images_per_step = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
+        if (
+            training.dataloader_drop_last
+            and not data_arguments.streaming
+            and len(data.splits["train"]) < images_per_step
+        ):
+            raise SystemExit(
+                f"--dataloader_drop_last leaves none of the {len(data.splits['train'])} training images, because a step takes {images_per_step}: "
+                "leave it out."
+            )
+        check_folder(output, describe_run(data, images_per_step, arguments, augmentation, data_arguments, training))
+        loss = training_loss(arguments, data, training)
     model = choose_parameters(model, arguments)
 
     metric = load_metrics(data.multi_label)
     main_metric = main_metric_name(data.multi_label)
-    train_transform = training_transform(image_processor, augmentation)
 
     def compute_metrics(prediction) -> dict[str, float]:
         """Includes the loss, because Trainer's own loss counts some images twice if the batches of the processes do not divide them."""
@@ -145,14 +171,17 @@ def main():
         metrics = metric.compute(predictions=prediction.predictions, references=prediction.label_ids)
         return {"loss": image_classification_loss(labels, scores, config).item(), **metrics}
 
-    trainer = CrossViTTrainer(
+    train_images = None
+    if training.do_train:
+        train_images = with_transform(data, "train", TrainingTransform(image_processor, augmentation), training.seed)
+    trainer = Trainer(
         model=model,
         args=training,
-        train_dataset=with_transform(data.splits["train"], train_transform, data, training.seed, training=True),
-        eval_dataset=with_transform(data.splits["validation"], evaluation_transform(image_processor), data),
+        train_dataset=train_images,
+        eval_dataset=with_transform(data, "validation", EvaluationTransform(image_processor)),
         compute_metrics=compute_metrics,
         compute_loss_func=loss,
-        data_collator=collate,
+        data_collator=default_collate,
         processing_class=image_processor,
         callbacks=[EpochCallback(), CompleteCheckpoints(save_total_limit)],
     )
@@ -188,13 +217,13 @@ def main():
             labels = None if data.multi_label else prediction.label_ids
             predicted = prediction.predictions.argmax(axis=-1)
             log = [*trainer.state.log_history, {**prediction.metrics, "step": trainer.state.global_step}]
-            draw_training(log, main_metric, output / PICTURE, labels, predicted, data.classes)
+            draw(draw_training, log, main_metric, output / PICTURE, labels, predicted, data.classes)
             print(f"{main_metric.replace('_', ' ')} {prediction.metrics[f'eval_{main_metric}']:.4f}")
 
     if trainer.is_world_process_zero() and data_arguments.skip_bad_images:
         print_bad_images(output)
     card = {"dataset": data_arguments.source, "dataset_tags": data_arguments.source}
-    if training.do_eval:
+    if (output / PICTURE).exists():
         card["text"] = CARD_TEXT
     if training.push_to_hub:
         trainer.push_to_hub(**card)

@@ -34,25 +34,28 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
-from accelerate_loop import LoopArguments, predict, save_results
-from checkpointing import end_after_sigterm, ignore_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
-from command_line import parse_arguments
-from image_data import DataArguments, collate, leave_out_bad_images, load_images, with_transform
-from image_model import (
-    AugmentationArguments,
-    ModelArguments,
-    choose_parameters,
-    class_weights,
-    evaluation_transform,
-    load_model,
-    training_transform,
-    weighted_loss,
-)
+from timm.optim import param_groups_weight_decay
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from training_report import load_metrics
 from transformers import get_scheduler
 
+from common.accelerate_loop import LoopArguments, predict, save_results
+from common.checkpointing import end_after_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
+from common.command_line import parse_arguments
+from common.image_data import DataArguments, load_images, with_transform
+from common.image_model import (
+    AugmentationArguments,
+    EvaluationTransform,
+    ModelArguments,
+    TrainingTransform,
+    check_class_weights,
+    choose_parameters,
+    class_weights,
+    classification_loss,
+    load_model,
+)
+from common.run_identity import check_folder, describe_run
+from common.training_report import load_metrics
 from crossvit.modeling_crossvit import image_classification_loss
 
 
@@ -85,29 +88,13 @@ class Arguments(LoopArguments):
     )
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
-    """No weight decay on biases, normalisations, CLS tokens and position embeddings."""
-    groups = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[parameter.ndim == 2 or name.endswith("projection.weight")].append(parameter)
-    return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
-
-
 def main():
     description = __doc__.split("\n\n")[0]
     arguments, data_arguments, augmentation, training = parse_arguments(
         ModelArguments, DataArguments, AugmentationArguments, Arguments, description=description
     )
-    if data_arguments.streaming and training.num_train_samples is None:
-        raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
-    if data_arguments.streaming and arguments.class_weights:
-        raise SystemExit(
-            "--class_weights must count the images first, but a stream is read while training: leave out one of "
-            "--class_weights and --streaming."
-        )
-    if arguments.class_weights not in (None, "balanced"):
-        raise SystemExit(f"--class_weights must be `balanced` or left out, got {arguments.class_weights}.")
+    training.check_stream(data_arguments.streaming)
+    check_class_weights(arguments, data_arguments.streaming)
     output = Path(training.output_dir)
     accelerator = Accelerator(
         gradient_accumulation_steps=training.gradient_accumulation_steps,
@@ -122,35 +109,31 @@ def main():
         training.create_repository()
 
     # Data
-    with accelerator.main_process_first():
-        data = load_images(data_arguments, training.seed)
-        if data_arguments.skip_bad_images:
-            leave_out_bad_images(data, output, accelerator.is_main_process, training.dataloader_num_workers or None)
-    if arguments.class_weights and data.multi_label:
-        raise SystemExit("--class_weights needs one label per image, but these images have several: leave it out.")
+    download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
+    data = load_images(data_arguments, training.seed, output, num_workers=training.dataloader_num_workers, **download)
     model, image_processor = load_model(arguments, data)
+    images_per_step = (
+        training.per_device_train_batch_size * accelerator.num_processes * training.gradient_accumulation_steps
+    )
+    check_folder(output, describe_run(data, images_per_step, arguments, augmentation, data_arguments, training))
     weights = class_weights(data).to(accelerator.device) if arguments.class_weights else None
     model = choose_parameters(model, arguments)
-    train_transform = training_transform(image_processor, augmentation)
-    train_images = with_transform(data.splits["train"], train_transform, data, training.seed, training=True)
-    eval_images = with_transform(data.splits["validation"], evaluation_transform(image_processor), data)
-    loader_options = {
-        "collate_fn": collate,
-        "num_workers": training.dataloader_num_workers,
-        "worker_init_fn": ignore_sigterm,
-    }
+    train_images = with_transform(data, "train", TrainingTransform(image_processor, augmentation), training.seed)
+    eval_images = with_transform(data, "validation", EvaluationTransform(image_processor))
     train_loader = DataLoader(
         train_images,
         batch_size=training.per_device_train_batch_size,
         shuffle=not data_arguments.streaming,  # load_images has shuffled a stream already
         # Without it, the start of an epoch would draw a random number, and change those of the stochastic depth.
         generator=torch.Generator(),
-        **loader_options,
+        num_workers=training.dataloader_num_workers,
     )
-    eval_loader = DataLoader(eval_images, batch_size=training.per_device_eval_batch_size, **loader_options)
+    eval_loader = DataLoader(
+        eval_images, batch_size=training.per_device_eval_batch_size, num_workers=training.dataloader_num_workers
+    )
 
     # Optimizer and schedule
-    optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay), lr=training.learning_rate)
+    optimizer = torch.optim.AdamW(param_groups_weight_decay(model, training.weight_decay), lr=training.learning_rate)
     model, optimizer, train_loader, eval_loader = accelerator.prepare(model, optimizer, train_loader, eval_loader)
     samples = training.num_train_samples if data_arguments.streaming else len(train_images)
     batches_per_epoch = math.ceil(samples / (training.per_device_train_batch_size * accelerator.num_processes))
@@ -189,7 +172,9 @@ def main():
         for batch in batches:
             with accelerator.accumulate(model):
                 outputs = model(**batch)
-                loss = outputs.loss if weights is None else weighted_loss(weights, outputs, batch["labels"])
+                loss = (
+                    outputs.loss if weights is None else classification_loss(outputs, batch["labels"], weights=weights)
+                )
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)

@@ -13,6 +13,8 @@
 # limitations under the License.
 """The metrics of a training run, and its picture: losses, the metric of each evaluation, and the confusion matrix."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import evaluate
@@ -35,12 +37,25 @@ MAX_NAMES = 25
 
 
 def load_metrics(multi_label: bool) -> evaluate.Metric:
-    return evaluate.load(str(Path(__file__).parent / "metrics" / ("multi_label" if multi_label else "single_label")))
+    """The metrics of metrics.py for images with one label, or with several."""
+    return evaluate.load(str(Path(__file__).parent / "metrics.py"), "multi_label" if multi_label else "single_label")
 
 
 def main_metric_name(multi_label: bool) -> str:
     """The name of the metric that is printed and drawn."""
     return "mean_average_precision" if multi_label else "accuracy"
+
+
+def draw(function: Callable, *arguments, **kwargs):
+    """Calls a function that draws. A picture that fails is a warning, because it must not take the results with it."""
+    try:
+        # Names of classes are not formulas, even if they have dollar signs.
+        with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
+            function(*arguments, **kwargs)
+    except Exception as error:
+        warnings.warn(f"The picture could not be drawn, all else is saved: {error!r}", stacklevel=2)
+    finally:
+        plt.close("all")
 
 
 def draw_training(log: list[dict], metric: str, path: Path, labels=None, predictions=None, classes=()):
@@ -79,4 +94,3 @@ def draw_training(log: list[dict], metric: str, path: Path, labels=None, predict
             axes[2].set_yticks([])
         axes[2].set_title("confusion matrix (each row sums to 1)")
     figure.savefig(path, dpi=110)
-    plt.close(figure)

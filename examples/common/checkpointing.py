@@ -68,11 +68,6 @@ def watch_for_sigterm(accelerator: Accelerator):
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
 
 
-def ignore_sigterm(worker: int):
-    """Keeps a process that reads images alive, because Slurm signals it too and the last step still needs its images."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
     """If any process has received SIGTERM, all processes save a checkpoint and end with the exit status of that signal."""
     if not accelerator.check_trigger():

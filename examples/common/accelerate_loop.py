@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from huggingface_hub import create_repo, upload_folder
-from image_data import DataArguments, ImageData, print_bad_images
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from training_report import CARD_TEXT, PICTURE, draw_training, main_metric_name
 
+from common.image_data import DataArguments, ImageData, print_bad_images
+from common.training_report import CARD_TEXT, PICTURE, draw, draw_training, main_metric_name
 from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 
 
@@ -53,6 +53,15 @@ class LoopArguments:
     hub_token: str | None = field(
         default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
     )
+
+    def check_stream(self, streaming: bool):
+        """Ends the program with a message if the length of a stream is missing, or given for images that can be counted."""
+        if streaming and self.num_train_samples is None:
+            raise SystemExit("--streaming needs --num_train_samples, because the length of a stream is not known.")
+        if not streaming and self.num_train_samples is not None:
+            raise SystemExit(
+                "--num_train_samples is for --streaming; these images are counted. To train on some of them give --max_train_samples."
+            )
 
     @property
     def logged(self) -> dict[str, int | float | str | bool]:
@@ -93,13 +102,13 @@ def save_results(
     metric = main_metric_name(data.multi_label)
     results = {name: value for name, value in log[-1].items() if name != "step"}
     (output / "all_results.json").write_text(json.dumps(results, indent=4))
-    one_label = None if data.multi_label else labels.numpy()
-    draw_training(log, metric, output / PICTURE, one_label, scores.argmax(dim=-1).numpy(), data.classes)
     image_processor.save_pretrained(output)
     metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
     name = arguments.hub_model_id or str(output)
     card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=CARD_TEXT)
     card.save(output / "README.md")
+    one_label = None if data.multi_label else labels.numpy()
+    draw(draw_training, log, metric, output / PICTURE, one_label, scores.argmax(dim=-1).numpy(), data.classes)
     if data_arguments.skip_bad_images:
         print_bad_images(output)
     print(f"{metric.replace('_', ' ')} {results[f'eval_{metric}']:.4f}")

@@ -1,0 +1,100 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reads one image, in the way of transformers' pipelines, and says what is wrong with it."""
+
+import io
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image
+from transformers.image_utils import load_image
+
+
+try:  # photos of Apple's phones, where the package is installed
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+
+# Formats that Pillow recognizes without a decoder for them.
+WITHOUT_DECODER = {"BUFR", "GRIB", "HDF5", "MPEG", "EPS"}
+
+ADVICE = "Mend or remove it. --skip_bad_images looks at all images before the training, and leaves out those that it cannot read"
+
+
+def image_endings() -> set[str]:
+    """The endings of files that can be read, in lower case: `.jpg`, `.png`, `.webp` ..."""
+    formats = Image.registered_extensions()
+    return {ending for ending, name in formats.items() if name in Image.OPEN and name not in WITHOUT_DECODER}
+
+
+def image_name(image: dict | None) -> str:
+    """The path of an encoded image; if it has none, its size and checksum, which tell it from others."""
+    image = image or {}
+    content = image.get("bytes") or b""
+    return image.get("path") or f"an image of {len(content)} bytes (CRC-32 {zlib.crc32(content):08x})"
+
+
+def open_image(image: dict | None) -> Image.Image:
+    """Opens an encoded image, `{"path": ..., "bytes": ...}`, without decoding its pixels."""
+    if not image or (image.get("bytes") is None and not image.get("path")):
+        raise OSError("there is no image")
+    if image.get("bytes") == b"":
+        raise OSError("the file is empty")
+    return Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") is not None else image["path"])
+
+
+def has_wide_values(opened: Image.Image) -> bool:
+    """Whether an image has 16 bits or more per channel, or floating-point values."""
+    return opened.mode.startswith(("I", "F"))
+
+
+def read_image(image: dict | None, image_range: list[float] | None = None) -> Image.Image:
+    """
+    Decodes an image to RGB as transformers' `load_image` does: turned upright by its EXIF orientation; of an animation, the first
+    frame.
+
+    Args:
+        image: The encoded image, `{"path": ..., "bytes": ...}`, one of them not None.
+        image_range: The darkest and the brightest value of images with more than 8 bits per channel. They become 0 and 255. Without
+            it, all values above 255 become white, as in pipelines.
+
+    Raises:
+        ValueError: If the image cannot be decoded. The message names the image.
+    """
+    try:
+        with open_image(image) as opened, warnings.catch_warnings():
+            # Pillow announces oddities of metadata, which every worker would print for every image.
+            warnings.filterwarnings("ignore", module="PIL", category=UserWarning)
+            if image_range is not None and has_wide_values(opened):
+                low, high = image_range
+                values = (np.asarray(opened, dtype=np.float64) - low) * 255 / (high - low)
+                scaled = Image.fromarray(np.nan_to_num(values).clip(0, 255).round().astype(np.uint8))
+                scaled.info["exif"] = opened.getexif().tobytes()
+                return load_image(scaled)
+            return load_image(opened)
+    # Broken files make Pillow raise many kinds of exceptions.
+    except Exception as error:
+        raise ValueError(f"{image_name(image)} cannot be read: {error}. {ADVICE}.") from error
+
+
+def decoding_error(image: dict | None) -> str | None:
+    """The reason why an encoded image cannot be decoded; None if it can."""
+    try:
+        read_image(image)
+    except ValueError as error:
+        return str(error.__cause__)
+    return None

@@ -1,0 +1,471 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Turns any source of images into splits of one form: the columns `image` (encoded) and `label` (the name of the class, or a list of names).
+
+A class is a name, whatever the source has: the name of a folder, the words of a CSV, the name that a data set on the Hub gives to a
+number, or the number itself as text. Therefore the classes of different sources, and those of a model, can be compared.
+"""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from glob import escape, glob
+from pathlib import Path
+
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    List,
+    Value,
+    load_dataset,
+    load_from_disk,
+)
+
+from common.image_reading import image_endings
+
+
+@dataclass
+class Split:
+    """
+    Args:
+        images: The columns `image`, `{"path": ..., "bytes": ...}`, and `label`, a name or a list of names.
+        multi_label: Whether `label` is a list.
+        classes: The classes in the order of the source, if the source has one (ClassLabel).
+        places: A name for each image that stays the same where the folder is moved, if the images have names.
+        left_out: How many files were left out for which reason.
+    """
+
+    images: Dataset | IterableDataset
+    multi_label: bool
+    classes: list[str] | None = None
+    places: list[str] | None = None
+    left_out: Counter = field(default_factory=Counter)
+
+
+# Names of folders that are splits, and the words that others use for them.
+TRAIN = ("train",)
+VALIDATION = ("validation", "val", "valid", "test")
+LIKE_A_SPLIT = {*TRAIN, *VALIDATION, "training", "testing", "validate", "dev", "eval", "evaluation", "tests"}
+
+# Folders in which programs keep copies or files of their own.
+LEFTOVERS = {".ipynb_checkpoints": "copies of Jupyter", "__MACOSX": "files of macOS"}
+
+ROW_ENDINGS = {".csv", ".tsv", ".jsonl"}
+SHARD_BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
+
+# Columns that are recognized by their name.
+IMAGE_COLUMNS = ("image", "img", "path", "image_path", "file_name", "filename", "file", "filepath")
+LABEL_COLUMNS = ("label", "labels", "class", "cls")
+
+
+def number_or_name(name: str) -> tuple:
+    """The order of classes without an order of their own: whole numbers by their value, then names by the alphabet."""
+    is_number = name.isascii() and name.isdigit() and str(int(name)) == name
+    return (0, int(name), "") if is_number else (1, 0, name)
+
+
+# --- labels ---
+
+
+def class_name(label, names: list[str] | None = None) -> str:
+    """
+    The name of a class as text.
+
+    Raises:
+        ValueError: If there is no label, or it is no class.
+    """
+    if label is None or label == "":
+        raise ValueError("it has no label")
+    if names is not None and not isinstance(label, str):
+        if not 0 <= label < len(names):
+            raise ValueError(
+                f"it has the label {label}, expected 0 to {len(names) - 1} ({label} often means: not known)"
+            )
+        return names[label]
+    if isinstance(label, float) and label.is_integer():  # an integer column with empty cells
+        return str(int(label))
+    if isinstance(label, (str, int)):
+        return str(label)
+    raise ValueError(f"it has the label {label!r}, expected a word or a whole number")
+
+
+def class_names(label, names: list[str] | None = None) -> str | list[str]:
+    """The name of the class, or a list of names for a list of labels."""
+    if isinstance(label, list):
+        return [class_name(one, names) for one in label]
+    return class_name(label, names)
+
+
+class NamedLabels:
+    """Names the label of a sample of a stream."""
+
+    def __init__(self, names: list[str] | None):
+        self.names = names
+
+    def __call__(self, sample: dict) -> dict:
+        return {"label": class_names(sample["label"], self.names)}
+
+
+def named_labels(labels: list, names: list[str] | None, origin: str, place=lambda number: f"image {number + 1}"):
+    """The names of all labels of a split. A label that is none ends the program with the place of its image."""
+    named = []
+    for number, label in enumerate(labels):
+        try:
+            named.append(class_names(label, names))
+        except ValueError as error:
+            raise SystemExit(
+                f"{origin}, {place(number)}: {error}. Some images have no label if their cell is empty: fill it or remove the image."
+            ) from None
+    return named
+
+
+# --- columns ---
+
+
+def choose_column(kind: str, given: str | None, certain: list[str], others: tuple[str, ...], columns: list[str], origin: str) -> str:  # fmt: skip
+    """The column of images or of labels: the given one, or the only candidate."""
+    if given is not None and given in columns:
+        return given
+    candidates = certain + [name for name in others if name in columns and name not in certain]
+    if given is None and len(candidates) == 1:
+        return candidates[0]
+    if given is None and candidates:
+        raise SystemExit(
+            f"{origin} has several columns that may be the {kind}s: {', '.join(candidates)}. Choose one with --{kind}_column_name."
+        )
+    raise SystemExit(
+        f"There is no column of {kind}s{f' named {given}' if given else ''} in {origin}; the columns are {', '.join(columns)}. "
+        f"Name the column with --{kind}_column_name."
+    )
+
+
+def inner_feature(feature):
+    """The feature of the items of a list; other features as they are."""
+    return getattr(feature, "feature", feature)
+
+
+def from_table(
+    table: Dataset | IterableDataset, origin: str, columns: dict[str, str | None], folder: Path | None = None
+) -> Split:
+    """
+    A split of `datasets`.
+
+    Args:
+        columns: The columns `image` and `label` that the user has named, or None.
+        folder: The folder to which paths are relative.
+    """
+    features = table.features or {}
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    labels = [name for name, feature in features.items() if isinstance(inner_feature(feature), ClassLabel)]
+    # An image beside the encoded ones is a path or a preview of them.
+    image = choose_column("image", columns["image"], images, () if images else IMAGE_COLUMNS, list(features), origin)
+    label = choose_column("label", columns["label"], labels, LABEL_COLUMNS, list(features), origin)
+    kind = getattr(features[image], "dtype", None)
+    if not isinstance(features[image], Image) and kind not in ("string", "large_string", "binary", "large_binary"):
+        raise SystemExit(
+            f"The column {image} of {origin} has {features[image]}, expected images, their bytes or their paths. Name the column with "
+            "--image_column_name."
+        )
+    table = table.select_columns([image, label]).rename_columns(
+        {column: name for column, name in ((image, "image"), (label, "label")) if column != name}
+    )
+    # Before all other steps, because a stream would decode the image at each of them.
+    table = table.cast_column("image", Image(decode=False))
+    if folder is not None and kind in ("string", "large_string"):
+        table = table.map(_JoinedPath(folder), features=table.features)
+    feature = features[label]
+    multi_label = feature is not inner_feature(feature)
+    names = getattr(inner_feature(feature), "names", None)
+    text = List(Value("string")) if multi_label else Value("string")
+    if isinstance(table, IterableDataset):
+        table = table.map(NamedLabels(names), features=Features({"image": Image(decode=False), "label": text}))
+    else:
+        named = named_labels(table["label"][:], names, origin)
+        table = table.remove_columns("label").add_column("label", named, feature=text)
+    return Split(table, multi_label, names)
+
+
+class _JoinedPath:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, sample: dict) -> dict:
+        return {"image": {"bytes": None, "path": str(self.folder / sample["image"]["path"])}}
+
+
+def from_lists(paths: list[str], labels: list, places: list[str], left_out: Counter | None = None) -> Split:
+    """A split of image files, with a name or a list of names for each."""
+    multi_label = any(isinstance(label, list) for label in labels)
+    if multi_label:
+        labels = [label if isinstance(label, list) else [label] for label in labels]
+    text = List(Value("string")) if multi_label else Value("string")
+    table = Dataset.from_dict(
+        {"image": [{"path": path, "bytes": None} for path in paths], "label": labels},
+        Features({"image": Image(decode=False), "label": text}),
+    )
+    return Split(table, multi_label, None, places, left_out or Counter())
+
+
+# --- tables of paths: CSV and JSON lines ---
+
+
+def read_text(file: Path) -> str:
+    content = file.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{file} is no text in UTF-8 or UTF-16: {error}. Save it as `CSV UTF-8`.") from error
+
+
+def read_rows(file: Path) -> list[dict]:
+    """The rows of a CSV, TSV or JSON lines file. The cells of a CSV stay the words that they are: None, NA, 007."""
+    text = read_text(file)
+    if file.suffix.lower() == ".jsonl":
+        try:
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except ValueError as error:
+            raise SystemExit(f"{file} has a line that is no JSON: {error}.") from error
+    else:
+        header = text.split("\n", 1)[0]
+        delimiter = max(",;\t", key=header.count)  # spreadsheets of many countries write semicolons
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise SystemExit(
+                    f"{file}, line {reader.line_num}: the number of cells is not {len(reader.fieldnames)}, that of the first line "
+                    f"({', '.join(reader.fieldnames)}). Put cells with the delimiter {delimiter!r} into quotation marks."
+                )
+            rows.append({name.strip(): cell.strip() for name, cell in row.items()})
+    if not rows:
+        raise SystemExit(f"The images cannot be loaded: {file} has no rows below the names of the columns.")
+    return rows
+
+
+def from_rows(file: Path, columns: dict[str, str | None]) -> Split:
+    """A split of a CSV, TSV or JSON lines file. Paths are relative to the file's folder."""
+    rows = read_rows(file)
+    names = list(rows[0])
+    image = choose_column("image", columns["image"], [], IMAGE_COLUMNS, names, str(file))
+    label = choose_column("label", columns["label"], [], LABEL_COLUMNS, names, str(file))
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get(image), str) or not row[image]:
+            raise SystemExit(
+                f"{file}, row {number}: the column {image} has {row.get(image)!r}, expected the path of an image. Choose the column with "
+                "--image_column_name."
+            )
+    first = file.parent / rows[0][image]
+    if not first.exists():
+        raise SystemExit(
+            f"{file}, row 1: {first} does not exist. Paths must be relative to {file.parent}, or begin with /; the column is {image} "
+            "(choose another one with --image_column_name)."
+        )
+    labels = named_labels([row.get(label) for row in rows], None, str(file), lambda number: f"row {number + 1}")
+    places = [row[image] for row in rows]
+    return from_lists([str(file.parent / place) for place in places], labels, places)
+
+
+# --- shards and the Hub ---
+
+
+def load(*arguments, **kwargs):
+    try:
+        return load_dataset(*arguments, **kwargs)
+    # An absent repository, a missing network, an empty file and an unknown configuration each raise an exception of their own kind.
+    except Exception as error:
+        cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        raise SystemExit(f"The images cannot be loaded: {error}{cause}") from error
+
+
+def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, option: str) -> Split:
+    """A split of one CSV, TSV or JSON lines file, or of parquet or WebDataset files, which may be a pattern."""
+    is_local = "://" not in pattern
+    files = [pattern] if not is_local or os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
+    if not files:
+        raise SystemExit(
+            f"{option} {pattern} does not exist. Give the path of a file, or a pattern such as 'shards/*.tar'."
+        )
+    endings = {Path(file).suffix.lower() for file in files}
+    if len(endings) > 1 or not endings <= {*ROW_ENDINGS, *SHARD_BUILDERS} or Path(files[0]).is_dir():
+        expected = ", ".join([*sorted(ROW_ENDINGS), *SHARD_BUILDERS])
+        raise SystemExit(f"{option} must be files of one kind that end in one of {expected}; got {pattern}.")
+    (ending,) = endings
+    if ending in ROW_ENDINGS:
+        if len(files) > 1:
+            raise SystemExit(f"{option} {pattern} names {len(files)} files, expected one. Join them into one file.")
+        return from_rows(Path(files[0]), columns)
+    # Each split is loaded alone, because datasets gives all splits the numbers of the first one's classes.
+    names = [escape(file) for file in files] if is_local else files
+    table = load(SHARD_BUILDERS[ending], data_files=names, split="train", streaming=streaming)
+    return from_table(table, pattern, columns, Path(files[0]).parent if is_local else None)
+
+
+def from_hub(
+    name: str, config: str | None, columns: dict, streaming: bool, excluded: dict, **download
+) -> dict[str, Split]:
+    """The splits of a data set on the Hub. A folder on this computer may be given too: of images, shards, or `save_to_disk`."""
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            tables = load_from_disk(name)
+            tables = tables if isinstance(tables, DatasetDict) else {"train": tables}
+            return {split: from_table(table, f"{name}, {split}", columns) for split, table in tables.items()}
+        endings = {path.suffix.lower() for path in folder.rglob("*") if not path.name.startswith("metadata.")}
+        if not endings & {*ROW_ENDINGS, *SHARD_BUILDERS, ".arrow", ".json", ".zip", ".py"}:
+            return from_folder(folder, columns, excluded)
+    tables = load(name, config, streaming=streaming, **download)
+    return {split: from_table(table, f"{name}, {split}", columns) for split, table in tables.items()}
+
+
+# --- folders ---
+
+
+def reason_to_leave_out(path: Path, endings: set[str]) -> str | None:
+    """Why a file is no image; None if it is one."""
+    ending = path.suffix.lower()
+    if path.name.startswith("._"):
+        return "._ files of macOS"
+    if ending in endings or path.stem in ("metadata",):
+        return None
+    if ending in (".heic", ".heif"):
+        return f"{ending} (photos of Apple's phones: pip install pillow-heif)"
+    return f"{ending or 'no ending'}, not an image"
+
+
+def files_below(folder: Path, excluded: dict[Path, str]) -> tuple[list[Path], Counter]:
+    """
+    All files below a folder that may be images, relative to it and in a fixed order, and how many were left out for which reason.
+
+    Args:
+        excluded: Folders to leave out, and why.
+    """
+    endings = image_endings()
+    files, left_out, visited = [], Counter(), set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        root = Path(root)
+        reason = LEFTOVERS.get(root.name) or excluded.get(root.resolve())
+        if root != folder and reason:
+            left_out[reason] += sum(len(others) for _, _, others in os.walk(root))
+            folders.clear()
+            continue
+        if root.resolve() in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(root.resolve())
+        for name in names:
+            reason = reason_to_leave_out(root / name, endings)
+            if reason is None:
+                files.append((root / name).relative_to(folder))
+            else:
+                left_out[reason] += 1
+    return sorted(files, key=lambda path: path.parts), left_out
+
+
+def has_classes(files: list[Path], split: str) -> bool:
+    """Whether the folder of a split has folders of classes, or a table of its images."""
+    below = [path for path in files if path.parts[0] == split]
+    return all(len(path.parts) > 2 for path in below) or any(path.stem == "metadata" for path in below)
+
+
+def split_folders(folder: Path, files: list[Path]) -> list[str]:
+    """
+    The folders that are splits: if there is `train` with folders of classes, or nothing but splits. What only looks like splits ends
+    the program with a message.
+    """
+    first = sorted({path.parts[0] for path in files if len(path.parts) > 1})
+    exact = [name for name in first if name in TRAIN + VALIDATION]
+    others = [name for name in first if name not in exact]
+    if exact and (not others or "train" in exact and has_classes(files, "train")):
+        without = [name for name in exact if not has_classes(files, name)]
+        if others:
+            raise SystemExit(
+                f"{folder} has the folders {', '.join(exact)}, which are splits, beside {', '.join(others)}. Move the others away, or name "
+                f"the folders of classes with --train_dir {folder / 'train'} and --validation_dir."
+            )
+        if without:
+            raise SystemExit(
+                f"{folder / without[0]} has images without a folder of their class. Put the images of each class into a folder of its own: "
+                f"{folder / without[0]}/CLASS/IMAGE.jpg."
+            )
+        return exact
+    if first and all(name.lower() in LIKE_A_SPLIT for name in first):
+        raise SystemExit(
+            f"The folders of {folder} look like splits, not like classes: {', '.join(first)}. Splits are recognized by the names "
+            f"{', '.join(TRAIN + VALIDATION)}. Rename them, or name them with --train_dir and --validation_dir."
+        )
+    return []
+
+
+def from_folder(folder: Path, columns: dict[str, str | None], excluded: dict[Path, str]) -> dict[str, Split]:
+    """
+    The splits of a folder, or one split named "". Each folder on the first level is a class, with all images below it. A table
+    `metadata.csv` or `metadata.jsonl` beside the images names their classes instead, if it has a column for them.
+    """
+    files, left_out = files_below(folder, excluded)
+    if not [path for path in files if path.stem != "metadata"]:
+        raise SystemExit(
+            f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg. {'Left out: ' + left_out_line(left_out) if left_out else ''}"
+        )
+    splits = {}
+    for name in split_folders(folder, files) or [""]:
+        below = [path.relative_to(name) for path in files if not name or path.parts[0] == name]
+        splits[name] = from_class_folders(folder / name, below, columns, Counter(left_out))
+    return splits
+
+
+def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str | None], left_out: Counter) -> Split:
+    """One split of such a folder. `files` are relative to it."""
+    images = [path for path in files if path.stem != "metadata" or path.suffix.lower() not in ROW_ENDINGS]
+    tables = [path for path in files if path not in images and len(path.parts) == 1]
+    labels = dict(zip(images, (path.parts[0] if len(path.parts) > 1 else None for path in images)))
+    if tables:
+        rows = read_rows(folder / tables[0])
+        wanted = columns["label"] is not None or set(LABEL_COLUMNS) & set(rows[0])
+        if wanted:
+            split = from_rows(folder / tables[0], columns)
+            left_out[f"not in {tables[0]}"] += len(set(images) - {Path(place) for place in split.places})
+            split.left_out = +left_out
+            return split
+    elif columns["label"] is not None:
+        raise SystemExit(
+            f"There is no column of labels named {columns['label']} in {folder}; the columns are image, label. Folders name the classes: "
+            "leave out --label_column_name, or put a table metadata.csv beside the images."
+        )
+    stray = [path for path, label in labels.items() if label is None]
+    left_out["beside the folders of classes"] += len(stray)
+    images = [path for path in images if labels[path] is not None]
+    if not images:
+        raise SystemExit(
+            f"All {len(stray)} images of {folder} lie in one folder. Put the images of each class into a folder of its own: "
+            f"{folder}/CLASS/IMAGE.jpg."
+        )
+    with_files = {path.parts[0] for path in files}
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and child.name not in with_files | LEFTOVERS.keys() and not any(child.rglob("*.*")):
+            left_out[f"empty folder {child.name}"] += 1
+    paths, places = [str(folder / path) for path in images], [path.as_posix() for path in images]
+    return from_lists(paths, [labels[path] for path in images], places, +left_out)
+
+
+def left_out_line(left_out: Counter) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items()))
