@@ -34,6 +34,8 @@ dev = [
     "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
     "trackio",
     "bitsandbytes",
+    "pillow-heif",
+    "elpv-dataset",
     "pytest>=9.2",  # finds `-p deprecations` through `pythonpath`, which old releases do not
     "pytest-xdist",
     "pre-commit",

@@ -336,9 +336,9 @@ def read_label_map(file: str) -> dict[str, str]:
     return {name: str(other) for name, other in names.items()}
 
 
-def rename_classes(splits: dict[str, Split], names: dict[str, str]):
+def rename_classes(splits: list[Split], names: dict[str, str]):
     rename, known, all_known = RenamedLabels(names), set(), True
-    for split in splits.values():
+    for split in splits:
         if isinstance(split.images, IterableDataset):
             text = List(Value("string")) if split.multi_label else Value("string")
             features = Features({"image": Image(decode=False), "label": text})
@@ -579,9 +579,9 @@ def load_images(
         train, validation = load_sources(arguments, output, download)
     if not train and not validation:
         raise SystemExit("Give one of --dataset_name, --train_dir, --train_file as the source of images; got none.")
-    splits = choose_splits(train, validation, arguments, training, seed)
     if arguments.label_map is not None:
-        rename_classes(splits, read_label_map(arguments.label_map))
+        rename_classes([*train.values(), *validation.values()], read_label_map(arguments.label_map))
+    splits = choose_splits(train, validation, arguments, training, seed)
     classes = check_classes(splits, arguments)
     for name, most in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
         if name not in splits or most is None:

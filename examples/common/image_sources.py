@@ -179,10 +179,16 @@ def from_table(
     # An image beside the encoded ones is a path or a preview of them.
     image = choose_column("image", columns["image"], images, () if images else IMAGE_COLUMNS, list(features), origin)
     label = choose_column("label", columns["label"], labels, LABEL_COLUMNS, list(features), origin)
-    kind = getattr(features[image], "dtype", None)
-    if not isinstance(features[image], Image) and kind not in ("string", "large_string", "binary", "large_binary"):
+    feature = features[image]
+    is_path = getattr(feature, "dtype", None) in ("string", "large_string")
+    has_bytes = (
+        getattr(feature, "dtype", None) in ("binary", "large_binary")
+        or isinstance(feature, dict)
+        and "bytes" in feature
+    )
+    if not isinstance(feature, Image) and not is_path and not has_bytes:
         raise SystemExit(
-            f"The column {image} of {origin} has {features[image]}, expected images, their bytes or their paths. Name the column with "
+            f"The column {image} of {origin} has {feature}, expected images, their bytes or their paths. Name the column with "
             "--image_column_name."
         )
     table = table.select_columns([image, label]).rename_columns(
@@ -190,7 +196,7 @@ def from_table(
     )
     # Before all other steps, because a stream would decode the image at each of them.
     table = table.cast_column("image", Image(decode=False))
-    if folder is not None and kind in ("string", "large_string"):
+    if folder is not None and is_path:
         table = table.map(_JoinedPath(folder), features=table.features)
     feature = features[label]
     multi_label = feature is not inner_feature(feature)

@@ -226,9 +226,9 @@ def test_repeated_augmentation_of_four_processes(script):
     assert sorted(without) == [(index, 0) for index in range(10)]
 
 
-def test_repetitions_differ(script, digits):
+def test_repetitions_differ(script, digits, tmp_path):
     training = script.training("--repeated_augmentation", "3", "--per_device_train_batch_size", "6")
-    data = script.load_images(script.DataArguments(train_dir=str(digits)), seed=0)
+    data = script.load_images(script.DataArguments(train_dir=str(digits)), seed=0, output=tmp_path)
     transform = script.training_transform(CrossViTImageProcessor.from_image_size(48), training)
     loader = script.training_loader(data, transform, training, rank=0, world_size=1)
     script.start_epoch(loader, 0)
@@ -272,7 +272,7 @@ def test_shards_are_divided_without_overlap(script, tmp_path, kind, shards):
     """Two processes with two workers each read every image once, even if the shards cannot be divided evenly."""
     files = write_shards(tmp_path, kind, shards, [(grey(number), number % 4) for number in range(12 * shards)])
     arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=4)
-    data = script.load_images(arguments, seed=0)
+    data = script.load_images(arguments, seed=0, output=tmp_path)
     assert data.classes == ["0", "1", "2", "3"]
     training = script.training("--per_device_train_batch_size", "1", "--dataloader_num_workers", "2")
     orders = []
@@ -295,7 +295,7 @@ def test_a_stream_goes_on_with_the_next_epoch(script, tmp_path):
     """A stream gives every image once, then again in another order. A worker without a shard ends."""
     files = write_shards(tmp_path, "tar", 1, [(grey(number), 0) for number in range(12)])
     arguments = script.DataArguments(train_file=files, validation_file=files, streaming=True, num_classes=1)
-    data = script.load_images(arguments, seed=0)
+    data = script.load_images(arguments, seed=0, output=tmp_path)
     training = script.training("--per_device_train_batch_size", "1", "--dataloader_num_workers", "2")
     loader = script.training_loader(data, pil_to_tensor, training, 0, world_size=1)
     script.start_epoch(loader, 0)

@@ -48,7 +48,7 @@ def test_defaults(quickstart):
 def test_same_seed_same_weights(run_here, tmp_path):
     weights = []
     for name in ("first", "second"):
-        run_here("quickstart.py", "--epochs", "1", "--image-size", "48", "--output-dir", tmp_path / name)
+        run_here("quickstart.py", "--num_train_epochs", "1", "--image_size", "48", "--output_dir", tmp_path / name)
         weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
     assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
 
@@ -64,18 +64,25 @@ def test_folder_of_photos(run_here, tmp_path, photos):
             path = tmp_path / "photos" / "flower" / f"{name}{angle}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             photos[name].rotate(angle).save(path)
-    arguments = ("--epochs", "1", "--batch-size", "2", "--output-dir", str(tmp_path / "out"))
-    printed = run_here("quickstart.py", "--train-dir", tmp_path / "photos", *arguments)
-    assert re.search(r"test accuracy [01]\.\d+ on 3 images", printed)
-    assert "on 3 images" in run_here("quickstart.py", "--dataset", tmp_path / "photos", *arguments)
+    arguments = (
+        "--num_train_epochs",
+        "1",
+        "--per_device_train_batch_size",
+        "2",
+        "--output_dir",
+        str(tmp_path / "out"),
+    )
+    printed = run_here("quickstart.py", "--train_dir", tmp_path / "photos", *arguments)
+    assert re.search(r"test accuracy [01]\.\d+ on 2 images", printed)
+    assert "on 2 images" in run_here("quickstart.py", "--dataset_name", tmp_path / "photos", *arguments)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--epoks", "3"), "unrecognized arguments: --epoks 3"),
-        (("--train-dir", "absent"), "--train-dir absent is not a folder. Expected absent/CLASS/IMAGE.jpg"),
-        (("--train-dir", "a", "--dataset", "b"), "give one of them"),
+        (("--train_dir", "absent"), "--train_dir absent is not a folder. Expected absent/CLASS/IMAGE.jpg"),
+        (("--train_dir", "a", "--dataset_name", "b"), "got --dataset_name and --train_dir"),
     ],
 )
 def test_mistakes(run_here, capsys, arguments, message):
