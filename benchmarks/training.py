@@ -61,7 +61,7 @@ COMMANDS = {
 
 # One process and two processes have the same images in each step: two epochs of 56 images, in global batches of 8. Mixup, cutmix and
 # stochastic depth are off, because their random numbers depend on the process.
-LOOP = "run_image_classification_no_trainer.py --max_train_steps 14 --logging_steps 1 --checkpointing_steps 5 --keep_checkpoints 3"
+LOOP = "run_image_classification_no_trainer.py --max_train_steps 14 --logging_steps 1 --checkpointing_steps 5 --save_total_limit 3"
 PARALLEL = {
     "`Trainer`": "run_image_classification.py --do_train --do_eval --max_steps 14 --logging_steps 1 --save_strategy steps --save_steps 5 "
     "--eval_strategy no --save_total_limit 3",

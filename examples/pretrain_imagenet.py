@@ -132,7 +132,9 @@ class Arguments(LoopArguments):
     mixup: float = field(default=0.8, metadata={"help": "Alpha of mixup; 0 switches it off."})
     cutmix: float = field(default=1.0, metadata={"help": "Alpha of cutmix; 0 switches it off."})
     random_erasing: float = field(default=0.25, metadata={"help": "Fraction of the images in which a box is erased."})
-    label_smoothing: float = field(default=0.1, metadata={"help": "Probability that is spread over all classes."})
+    label_smoothing_factor: float = field(
+        default=0.1, metadata={"help": "Probability that is spread over all classes."}
+    )
     repeated_augmentation: int = field(
         default=1,
         metadata={
@@ -179,7 +181,7 @@ def mixup_or_cutmix(training: Arguments, num_classes: int) -> Mixup:
         cutmix_alpha=training.cutmix,
         prob=float(training.mixup > 0 or training.cutmix > 0),
         switch_prob=0.5,
-        label_smoothing=training.label_smoothing,
+        label_smoothing=training.label_smoothing_factor,
         num_classes=num_classes,
     )
 
@@ -352,15 +354,15 @@ def main():
                 accelerator.log({"loss": log[-1]["loss"], "learning_rate": rate}, step=step)
                 progress.set_postfix(epoch=epoch, loss=f"{log[-1]['loss']:.3f}", lr=f"{rate:.2e}")
             if step % steps_per_epoch != 0:
-                end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
+                end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
         scores, labels = predict(accelerator, model, eval_loader)
         metrics = metric.compute(predictions=scores.numpy(), references=labels.numpy())
         metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
         log.append({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
         accelerator.log(log[-1], step=step)
         accelerator.print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-        save_checkpoint(accelerator, output, step, log, training.keep_checkpoints)
-        end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
+        save_checkpoint(accelerator, output, step, log, training.save_total_limit)
+        end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
     progress.close()
 
     # Results

@@ -151,7 +151,7 @@ def main():
         train_dir=arguments.train_dir,
         label_column_name=arguments.label_column_name,
     )
-    data = load_images(source, arguments.seed, output / "model")
+    data = load_images(source, arguments.seed, output)
     if data.multi_label:
         raise SystemExit("The images have several labels each, expected one: use run_image_classification.py.")
     image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_pct=1.0)

@@ -192,8 +192,8 @@ def main():
             if step % steps_per_epoch == 0 and step < steps:
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
-                save_checkpoint(accelerator, output, step, log, training.keep_checkpoints)
-            end_after_sigterm(accelerator, output, step, log, training.keep_checkpoints)
+                save_checkpoint(accelerator, output, step, log, training.save_total_limit)
+            end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
             # A stream for training is endless: its epoch ends here.
             if step == steps or (data_arguments.streaming and step % steps_per_epoch == 0):
                 break

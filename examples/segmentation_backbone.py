@@ -33,6 +33,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
 from transformers import HfArgumentParser, UperNetConfig, UperNetForSemanticSegmentation, set_seed
+from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, CrossViTImageProcessor
 
@@ -75,8 +76,8 @@ def main():
         raise SystemExit(f"--image {arguments.image} is not a file. Give the path of a JPEG or PNG.")
     set_seed(arguments.seed)
 
-    photo = Image.open(arguments.image) if arguments.image else Image.fromarray(load_sample_image("china.jpg"))
-    photo = photo.convert("RGB").resize((360, 240))
+    photo = load_image(arguments.image or Image.fromarray(load_sample_image("china.jpg")))
+    photo = photo.resize((360, 240))
     target = find_regions(photo, arguments.regions, arguments.seed)
     image_processor = CrossViTImageProcessor(do_resize=False, do_center_crop=False)
     # The mirror image is added because batch normalisation needs two images.

@@ -46,7 +46,7 @@ TRAINING = (ROOT / "docs" / "training.md").read_text()
 EXECUTION_MODES = (ROOT / "docs" / "execution_modes.md").read_text()
 TESTS = ROOT / "tests"
 # Every page for readers.
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md"]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md", *(ROOT / "examples").rglob("*.md")]
 # The pages whose numbers a script of benchmarks/ measures.
 MEASURED = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("parity", "execution_modes", "training")}
 BLOCKS = [
@@ -140,6 +140,16 @@ def test_training_page(monkeypatch):
         for action in HfArgumentParser(groups)._actions:
             options.update(action.option_strings)
     assert set(re.findall(r"(?<![\w-])--\w[\w-]*", TRAINING)) <= options
+
+
+def test_tables_of_examples():
+    """Beside the scripts of the table there is nothing but the two folders; each part that they share has its row."""
+    examples = ROOT / "examples"
+    for folder in (examples, examples / "common"):
+        rows = re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text(), re.M)
+        assert sorted(rows) == sorted(path.name for path in folder.glob("*.py"))
+    others = {path.name for path in examples.iterdir() if path.suffix != ".py" and not path.name.startswith("__")}
+    assert others == {"README.md", "common", "launch"}
 
 
 def test_table_of_tests():

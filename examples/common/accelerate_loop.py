@@ -39,7 +39,7 @@ class LoopArguments:
         default=None, metadata={"help": "no, fp16 or bf16. By default that of `accelerate config`."}
     )
     logging_steps: int = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
-    keep_checkpoints: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
+    save_total_limit: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images, per GPU."})
     report_to: str | None = field(
         default=None, metadata={"help": "Tracker of losses and metrics: tensorboard, trackio, wandb, ..."}

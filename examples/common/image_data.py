@@ -118,8 +118,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Darkest and brightest value of images with more than 8 bits per channel, such as 0 65535. By default, all values above "
-            "255 become white, as in pipelines.",
-            "nargs": 2,
+            "255 become white, as in pipelines."
         },
     )
 
@@ -202,7 +201,9 @@ def check_arguments(arguments: DataArguments):
     for option in ("max_train_samples", "max_eval_samples"):
         if getattr(arguments, option) is not None and getattr(arguments, option) < 1:
             raise SystemExit(f"--{option} must be at least 1, got {getattr(arguments, option)}.")
-    if arguments.image_range is not None and not arguments.image_range[0] < arguments.image_range[1]:
+    if arguments.image_range is not None and not (
+        len(arguments.image_range) == 2 and arguments.image_range[0] < arguments.image_range[1]
+    ):
         raise SystemExit(
             f"--image_range must be the darkest and the brightest value, got {' '.join(map(str, arguments.image_range))}."
         )

@@ -29,7 +29,7 @@ RUN_FILE = "run.json"
 OPTIONS = {
     "model_name_or_path", "config_name", "image_size", "drop_path_rate", "freeze_backbone", "lora_rank", "class_weights", "image_range",
     "random_crop_scale", "horizontal_flip", "vertical_flip", "quarter_turns", "rand_augment", "mixup", "cutmix", "random_erasing",
-    "label_smoothing", "label_smoothing_factor", "repeated_augmentation", "recipe", "optimizer", "optim", "learning_rate",
+    "label_smoothing_factor", "repeated_augmentation", "recipe", "optimizer", "optim", "learning_rate",
     "min_learning_rate", "warmup_learning_rate", "weight_decay", "max_grad_norm", "lr_scheduler_type", "seed",
 }  # fmt: skip
 

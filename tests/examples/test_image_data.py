@@ -173,6 +173,7 @@ def test_numbers_in_one_split_and_words_in_the_other(load, tmp_path):
         ({"train_dir": "x", "train_val_split": 1.0}, "--train_val_split must be between 0 and 1, got 1.0"),
         ({"train_dir": "{splits}", "train_val_split": 0.2}, "there is a split to evaluate on already"),
         ({"train_dir": "x", "image_range": [255.0, 0.0]}, "--image_range must be the darkest and the brightest value, got 255.0 0.0"),
+        ({"train_dir": "x", "image_range": [255.0]}, "--image_range must be the darkest and the brightest value, got 255.0"),
         ({"train_dir": "{one}"}, "All training images have the class a, expected at least two"),
         ({"train_dir": "{single}"}, "cannot be divided, because no class has two"),
         ({"validation_dir": "{splits}"}, "Training needs images"),

@@ -404,3 +404,18 @@ def test_folders_in_place_of_a_hub_name(sources, tmp_path):
     datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "saved")
     splits = sources.from_hub(str(tmp_path / "saved"), None, NO_COLUMNS, False, {})
     assert [split.images["label"][:] for split in splits.values()] == [["a", "b", "b"]] * 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_repository_of_parquet_files(sources, tmp_path, streaming):
+    """As datasets are published on the Hub: both splits have the list of classes of the repository."""
+    for split, labels in (("train", [0, 1, 1]), ("test", [1, 0, 0])):
+        features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["b", "a"])}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        write_parquet(
+            tmp_path / "data" / f"{split}-00000-of-00001.parquet", {"image": IMAGES, "label": labels}, features
+        )
+    splits = sources.from_hub(str(tmp_path), None, NO_COLUMNS, streaming, {}, cache_dir=None, token=None)
+    labels = {name: [sample["label"] for sample in split.images] for name, split in splits.items()}
+    assert labels == {"train": ["b", "a", "a"], "test": ["a", "b", "b"]}
+    assert splits["train"].classes == ["b", "a"]
