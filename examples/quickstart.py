@@ -35,8 +35,9 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import default_collate
 from torchvision.transforms import v2
 from tqdm import tqdm
-from transformers import HfArgumentParser, Trainer, TrainingArguments, pipeline, set_seed
+from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
+from common.command_line import parse_arguments
 from common.image_data import DataArguments, load_images, with_transform
 from common.image_loading import EpochCallback
 from common.image_model import EvaluationTransform
@@ -138,8 +139,7 @@ def draw_attention(
 
 
 def main():
-    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
-    arguments = Arguments(**vars(parser.parse_args()))
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     set_seed(arguments.seed)
     output = Path(arguments.output_dir)
 

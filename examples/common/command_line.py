@@ -13,6 +13,7 @@
 # limitations under the License.
 """Reads the options of the training examples."""
 
+import difflib
 import json
 import sys
 from pathlib import Path
@@ -31,5 +32,11 @@ def parse_arguments(*dataclasses, description: str, defaults: dict | None = None
     parser.set_defaults(**(defaults or {}))
     *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists all arguments")
+        options = [option for action in parser._actions for option in action.option_strings]
+        similar = [
+            difflib.get_close_matches(name.split("=")[0], options, 1) for name in unknown if name.startswith("--")
+        ]
+        meant = ", ".join(name for names in similar for name in names)
+        hint = f"; did you mean {meant}?" if meant else ""
+        parser.exit(2, f"unrecognized arguments: {' '.join(unknown)}{hint} (--help lists all arguments)\n")
     return tuple(parsed)

@@ -151,7 +151,7 @@ class ImageData:
         self.numbers = {name: number for number, name in enumerate(self.classes or [])}
 
     def labels(self, split: str) -> list:
-        """The names of the classes of each image, without a list in it for one label per image."""
+        """The label of each image: the name of its class, or a list of names."""
         return self.splits[split]["label"][:]
 
 
@@ -277,7 +277,7 @@ def choose_splits(
             )
         part = arguments.train_val_split or DEFAULT_HELD_OUT
         splits["train"], splits["validation"] = hold_out(splits["train"], part, seed)
-    return splits if training else {"validation": splits["validation"]}
+    return {name: splits[name] for name in (("train", "validation") if training else ("validation",))}
 
 
 def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:

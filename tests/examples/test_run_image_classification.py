@@ -364,7 +364,10 @@ def test_typo_in_a_flag(run, capsys):
     with pytest.raises(SystemExit) as error:
         run("--train_dri", "x")
     assert error.value.code == 2
-    assert "unrecognized arguments: --train_dri x" in capsys.readouterr().err
+    error_text = capsys.readouterr().err
+    assert (
+        error_text == "unrecognized arguments: --train_dri x; did you mean --train_dir? (--help lists all arguments)\n"
+    )
 
 
 def test_tracking_without_a_network(digits, run, tmp_path, monkeypatch):
