@@ -138,7 +138,7 @@ class ImageData:
         splits: `train` and `validation`, or `validation` alone.
         classes: The names of the classes. None for a stream that is only evaluated and does not know them: the model names them.
         numbers: The number of each class.
-        fingerprint: The same for the same images with the same labels.
+        fingerprint: The same for the same training images with the same labels.
     """
 
     splits: dict[str, Dataset | IterableDataset]
@@ -550,15 +550,14 @@ def description(splits: dict[str, Split], arguments: DataArguments) -> str:
     return "\n".join(lines)
 
 
-def fingerprint(splits: dict[str, Split], source: str) -> str:
+def fingerprint(split: Split, source: str) -> str:
     """The same for the same labels in the same order, and the same names of files; of a stream, for the same source."""
-    content = hashlib.sha256()
-    for name, split in sorted(splits.items()):
-        if isinstance(split.images, IterableDataset):
-            content.update(json.dumps([name, source, split.classes]).encode())
-        else:
-            content.update(json.dumps([name, split.places, split.images["label"][:]]).encode())
-    return content.hexdigest()[:16]
+    known = (
+        [source, split.classes]
+        if isinstance(split.images, IterableDataset)
+        else [split.places, split.images["label"][:]]
+    )
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
 def load_images(
@@ -604,8 +603,9 @@ def load_images(
                 images[name] = table.to_iterable_dataset(num_shards=min(len(table), STREAM_PARTS))
         if training:
             images["train"] = images["train"].shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
-    multi_label = splits["validation"].multi_label
-    return ImageData(images, classes, multi_label, fingerprint(splits, str(vars(arguments))), arguments.image_range)
+    split = splits["train" if training else "validation"]
+    source = [arguments.dataset_name, arguments.dataset_config_name, arguments.train_file, arguments.train_split]
+    return ImageData(images, classes, split.multi_label, fingerprint(split, str(source)), arguments.image_range)
 
 
 def with_transform(data: ImageData, split: str, transform, seed: int = 0):

@@ -47,7 +47,7 @@ def describe_run(data: ImageData, images_per_step: int, *arguments) -> dict:
 def differences(earlier: dict, now: dict) -> list[str]:
     lines = []
     if earlier["images"] != now["images"]:
-        lines.append("the images or their labels")
+        lines.append("the training images or their labels")
     if earlier["classes"] != now["classes"]:
         lines.append(f"the classes: {listed(earlier['classes'])}, now {listed(now['classes'])}")
     for name in sorted(earlier["options"].keys() & now["options"].keys()):

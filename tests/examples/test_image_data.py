@@ -462,7 +462,7 @@ def test_a_folder_with_another_run(common, tmp_path):
     with pytest.raises(SystemExit) as error:
         check(tmp_path, identity.describe_run(other, 8, Options(learning_rate=0.2)))
     for part in (
-        "the images or their labels",
+        "the training images or their labels",
         "the classes: a, b, now a, c",
         "learning_rate: 0.1, now 0.2",
         "images_per_step: 16, now 8",
