@@ -12,7 +12,7 @@ TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes
+.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
@@ -65,6 +65,9 @@ benchmark-modes: $(DEV) quickstart  ## Measure what compilation, export and quan
 
 benchmark-training: $(DEV) quickstart  ## Measure what the training examples reach: docs/training.md
 	$(BIN)/python benchmarks/training.py
+
+benchmark-solar-cells: $(DEV)  ## Measure how well solar cells are judged: docs/solar_cells.md
+	$(BIN)/python benchmarks/solar_cells.py
 
 pictures: $(DEV)  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -30,7 +30,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -39,13 +38,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import ConfusionMatrixDisplay, balanced_accuracy_score, confusion_matrix
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
-from transformers import HfArgumentParser, pipeline
+from transformers import pipeline
+from transformers.image_utils import load_image
 
+from common.command_line import parse_arguments
+from common.training_report import draw
 from crossvit import CrossViTConfig, CrossViTImageProcessor
 
 
@@ -194,7 +195,7 @@ def draw_attention(classifier, cells: pd.DataFrame, path: Path, columns: int = 4
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
         for cell, (top, *below) in zip(group.itertuples(), axes.T):
-            image = Image.open(cell.path).convert("RGB")
+            image = load_image(str(cell.path))
             top.set_title(f"defect: {cell.score:.0%}", fontsize=10)
             top.imshow(image)
             pixels = classifier.image_processor(image, return_tensors="pt").pixel_values.to(model.device)
@@ -202,13 +203,8 @@ def draw_attention(classifier, cells: pd.DataFrame, path: Path, columns: int = 4
                 attentions = model(pixels, output_attentions=True).cross_attentions[-2:]
             # The CLS token of the small branch attends to the patches of the large one, and the other way round.
             for axis, attention, other in zip(below, attentions, (1, 0)):
-                heat = (
-                    attention[0, :, 0, 1:]
-                    .mean(dim=0)
-                    .reshape(model.crossvit.embeddings[other].grid_size)
-                    .cpu()
-                    .numpy()
-                )
+                grid = model.crossvit.embeddings[other].grid_size
+                heat = attention[0, :, 0, 1:].mean(dim=0).reshape(grid).cpu().numpy()
                 axis.imshow(image, extent=(0, 1, 0, 1))
                 # Colours start at zero: otherwise tiny differences of an even attention would look large.
                 axis.imshow(heat, vmin=0, cmap="inferno", alpha=0.6, interpolation="bilinear", extent=(0, 1, 0, 1))
@@ -216,8 +212,7 @@ def draw_attention(classifier, cells: pd.DataFrame, path: Path, columns: int = 4
 
 
 def main():
-    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
-    arguments = Arguments(**vars(parser.parse_args()))
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     output = Path(arguments.output_dir)
     cells = load_cells()
     write_cells(cells, output / "cells")
@@ -234,14 +229,8 @@ def main():
     results = measure(held_out["probability"].to_numpy(), held_out["score"].to_numpy())
     results |= {"training_minutes": minutes, **vars(arguments)}
     (output / "results.json").write_text(json.dumps(results, indent=2))
-    for draw, *inputs in (
-        (draw_results, results, output / "results.png"),
-        (draw_attention, classifier, held_out, output / "where_it_looked.png"),
-    ):
-        try:
-            draw(*inputs)
-        except Exception as error:  # the numbers are written already, and matter more
-            warnings.warn(f"{inputs[-1]} could not be drawn: {error!r}")
+    draw(draw_results, results, output / "results.png")
+    draw(draw_attention, classifier, held_out, output / "where_it_looked.png")
     for name in ("accuracy", "balanced_accuracy"):
         print("{} {value:.1%}, 95 % interval {low:.1%} to {high:.1%}".format(name.replace("_", " "), **results[name]))
     print(f"always saying the larger class: {results['larger_class']:.1%}")

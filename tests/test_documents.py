@@ -48,7 +48,10 @@ TESTS = ROOT / "tests"
 # Every page for readers.
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md", *(ROOT / "examples").rglob("*.md")]
 # The pages whose numbers a script of benchmarks/ measures.
-MEASURED = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("parity", "execution_modes", "training")}
+MEASURED = {
+    name: (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("parity", "execution_modes", "training", "solar_cells")
+}
 BLOCKS = [
     # What needs the model of the quickstart takes a minute of training.
     pytest.param(
