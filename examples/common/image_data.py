@@ -16,8 +16,9 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,10 @@ STREAM_PARTS = 64
 LOOKED_AT = 10_000
 
 DEFAULT_HELD_OUT = 0.15
+
+
+# Splits by name. A function loads each, because only those that are used must be right.
+Sources = dict[str, Callable[[], Split]]
 
 
 @dataclass
@@ -216,7 +221,7 @@ def existing_folder(name: str, option: str) -> Path:
     return folder
 
 
-def load_sources(arguments: DataArguments, output: Path, download: dict) -> tuple[dict[str, Split], dict[str, Split]]:
+def load_sources(arguments: DataArguments, output: Path, download: dict) -> tuple[Sources, Sources]:
     """The splits of the source of training images, and those of the source of evaluation images; {} for none."""
     columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
     excluded = {output.resolve(): "in --output_dir"}
@@ -236,25 +241,25 @@ def load_sources(arguments: DataArguments, output: Path, download: dict) -> tupl
             others = {Path(arguments.train_dir).resolve(): "in --train_dir"}
         validation = from_folder(folder, columns, excluded | others)
     if arguments.train_file:
-        train = {"": from_file(arguments.train_file, columns, arguments.streaming, "--train_file")}
+        train = {"": partial(from_file, arguments.train_file, columns, arguments.streaming, "--train_file")}
     if arguments.validation_file:
-        validation = {"": from_file(arguments.validation_file, columns, arguments.streaming, "--validation_file")}
+        validation = {
+            "": partial(from_file, arguments.validation_file, columns, arguments.streaming, "--validation_file")
+        }
     return train, validation
 
 
-def chosen(splits: dict[str, Split], name: str | None, defaults: tuple[str, ...], option: str) -> Split | None:
+def chosen(splits: Sources, name: str | None, defaults: tuple[str, ...], option: str) -> Split | None:
     """The split with this name; the first of the defaults that exists; the only split, if it has no name."""
     if name is not None and name not in splits:
         existing = listed(split for split in splits if split) or "none, because the source is not divided into splits"
         raise SystemExit(f"{option} {name} does not exist; choose one of {existing}.")
-    return next((splits[split] for split in (name, *(() if name else defaults)) if split in splits), None)
+    return next((splits[split]() for split in (name, *(() if name else defaults)) if split in splits), None)
 
 
-def choose_splits(
-    train: dict, validation: dict, arguments: DataArguments, training: bool, seed: int
-) -> dict[str, Split]:
-    """The splits `train` and `validation`; without training, `validation` alone."""
-    splits = {}
+def choose_splits(train: Sources, validation: Sources, arguments: DataArguments, training: bool) -> dict[str, Split]:
+    """The splits `train` and `validation`. One of them alone if the other is not needed, or must be held out from it."""
+    splits = {"train": None}
     if validation:
         splits["validation"] = chosen(validation, None, ("", *VALIDATION, *TRAIN), "--validation_split")
     else:
@@ -269,15 +274,7 @@ def choose_splits(
         splits["train"] = chosen(train, arguments.train_split, (*TRAIN, ""), "--train_split")
         if splits["train"] is None:
             raise SystemExit(f"There is no split `train`: choose one of {listed(train)} with --train_split.")
-    if splits["validation"] is None:
-        if isinstance(splits["train"].images, IterableDataset):
-            raise SystemExit(
-                "A stream cannot be divided, and it has no split to evaluate on: give --validation_dir, --validation_file or "
-                "--validation_split."
-            )
-        part = arguments.train_val_split or DEFAULT_HELD_OUT
-        splits["train"], splits["validation"] = hold_out(splits["train"], part, seed)
-    return {name: splits[name] for name in (("train", "validation") if training else ("validation",))}
+    return {name: split for name, split in splits.items() if split is not None}
 
 
 def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
@@ -285,6 +282,11 @@ def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
     Divides a split so that each class with at least two images is on both sides. An image with several labels counts for the rarest of
     them.
     """
+    if isinstance(split.images, IterableDataset):
+        raise SystemExit(
+            "A stream cannot be divided, and it has no split to evaluate on: give --validation_dir, --validation_file or "
+            "--validation_split."
+        )
     labels = split.images["label"][:]
     counts = occurring(labels)
     groups = defaultdict(list)
@@ -579,9 +581,15 @@ def load_images(
         train, validation = load_sources(arguments, output, download)
     if not train and not validation:
         raise SystemExit("Give one of --dataset_name, --train_dir, --train_file as the source of images; got none.")
+    with state.local_main_process_first():
+        splits = choose_splits(train, validation, arguments, training)
     if arguments.label_map is not None:
-        rename_classes([*train.values(), *validation.values()], read_label_map(arguments.label_map))
-    splits = choose_splits(train, validation, arguments, training, seed)
+        rename_classes(list(splits.values()), read_label_map(arguments.label_map))
+    if "validation" not in splits:
+        held_out = arguments.train_val_split or DEFAULT_HELD_OUT
+        splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed)
+    if not training:
+        splits = {"validation": splits["validation"]}
     classes = check_classes(splits, arguments)
     for name, most in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):
         if name not in splits or most is None:

@@ -23,14 +23,15 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from glob import escape, glob
 from pathlib import Path
 
 from datasets import (
     ClassLabel,
     Dataset,
-    DatasetDict,
     Features,
     Image,
     IterableDataset,
@@ -132,9 +133,7 @@ def named_labels(labels: list, names: list[str] | None, origin: str, place=lambd
         try:
             named.append(class_names(label, names))
         except ValueError as error:
-            raise SystemExit(
-                f"{origin}, {place(number)}: {error}. Some images have no label if their cell is empty: fill it or remove the image."
-            ) from None
+            raise SystemExit(f"{origin}, {place(number)}: {error}. Mend the label, or remove the image.") from None
     return named
 
 
@@ -328,19 +327,20 @@ def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, opt
 
 def from_hub(
     name: str, config: str | None, columns: dict, streaming: bool, excluded: dict, **download
-) -> dict[str, Split]:
-    """The splits of a data set on the Hub. A folder on this computer may be given too: of images, shards, or `save_to_disk`."""
+) -> dict[str, Callable[[], Split]]:
+    """
+    The splits of a data set on the Hub, as functions, because a split that nobody uses may have no labels. A folder on this computer may
+    be given too: of images, shards, or `save_to_disk`.
+    """
     folder = Path(name)
-    if folder.is_dir():
-        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-            tables = load_from_disk(name)
-            tables = tables if isinstance(tables, DatasetDict) else {"train": tables}
-            return {split: from_table(table, f"{name}, {split}", columns) for split, table in tables.items()}
+    is_saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+    if folder.is_dir() and not is_saved:
         endings = {path.suffix.lower() for path in folder.rglob("*") if not path.name.startswith("metadata.")}
         if not endings & {*ROW_ENDINGS, *SHARD_BUILDERS, ".arrow", ".json", ".zip", ".py"}:
             return from_folder(folder, columns, excluded)
-    tables = load(name, config, streaming=streaming, **download)
-    return {split: from_table(table, f"{name}, {split}", columns) for split, table in tables.items()}
+    tables = load_from_disk(name) if is_saved else load(name, config, streaming=streaming, **download)
+    tables = {"train": tables} if isinstance(tables, Dataset) else tables
+    return {split: partial(from_table, table, f"{name}, {split}", columns) for split, table in tables.items()}
 
 
 # --- folders ---
@@ -402,16 +402,10 @@ def split_folders(folder: Path, files: list[Path]) -> list[str]:
     exact = [name for name in first if name in TRAIN + VALIDATION]
     others = [name for name in first if name not in exact]
     if exact and (not others or "train" in exact and has_classes(files, "train")):
-        without = [name for name in exact if not has_classes(files, name)]
         if others:
             raise SystemExit(
                 f"{folder} has the folders {', '.join(exact)}, which are splits, beside {', '.join(others)}. Move the others away, or name "
                 f"the folders of classes with --train_dir {folder / 'train'} and --validation_dir."
-            )
-        if without:
-            raise SystemExit(
-                f"{folder / without[0]} has images without a folder of their class. Put the images of each class into a folder of its own: "
-                f"{folder / without[0]}/CLASS/IMAGE.jpg."
             )
         return exact
     if first and all(name.lower() in LIKE_A_SPLIT for name in first):
@@ -422,9 +416,9 @@ def split_folders(folder: Path, files: list[Path]) -> list[str]:
     return []
 
 
-def from_folder(folder: Path, columns: dict[str, str | None], excluded: dict[Path, str]) -> dict[str, Split]:
+def from_folder(folder: Path, columns: dict, excluded: dict[Path, str]) -> dict[str, Callable[[], Split]]:
     """
-    The splits of a folder, or one split named "". Each folder on the first level is a class, with all images below it. A table
+    The splits of a folder, as functions, or one split named "". Each folder on the first level is a class, with all images below it. A table
     `metadata.csv` or `metadata.jsonl` beside the images names their classes instead, if it has a column for them.
     """
     files, left_out = files_below(folder, excluded)
@@ -435,7 +429,7 @@ def from_folder(folder: Path, columns: dict[str, str | None], excluded: dict[Pat
     splits = {}
     for name in split_folders(folder, files) or [""]:
         below = [path.relative_to(name) for path in files if not name or path.parts[0] == name]
-        splits[name] = from_class_folders(folder / name, below, columns, Counter(left_out))
+        splits[name] = partial(from_class_folders, folder / name, below, columns, Counter(left_out))
     return splits
 
 

@@ -196,6 +196,23 @@ def test_options_that_do_not_fit(load, tmp_path, options, message):
         load(**options)
 
 
+def test_a_split_that_nobody_uses_may_have_no_labels(load, tmp_path):
+    """As Kaggle's test images, which lie in one folder, and the test split of ImageNet on the Hub, which has the label -1."""
+    folder = write_images(tmp_path / "photos", {"train/a": 4, "train/b": 4, "val/a": 1, "test": 3})
+    assert counts(load(train_dir=folder), "validation") == {"a": 1}
+    with pytest.raises(SystemExit, match="All 3 images of .*test lie in one folder"):
+        load(train_dir=folder, validation_split="test")
+    assert counts(load(train_dir=folder / "train"), "validation") == {"a": 1, "b": 1}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    (tmp_path / "data").mkdir()
+    for split, labels in (("train", [0, 1]), ("validation", [0, 1]), ("test", [-1, -1])):
+        table = datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8))] * 2, "label": labels}, features)
+        table.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    assert counts(load(dataset_name=tmp_path / "data"), "validation") == {"a": 1, "b": 1}
+    with pytest.raises(SystemExit, match="test, image 1: it has the label -1, expected 0 to 1"):
+        load(dataset_name=tmp_path / "data", validation_split="test")
+
+
 def test_a_stream_that_cannot_be_divided(load, tmp_path):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     table = datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8))] * 4, "label": [0, 1, 0, 1]}, features)
