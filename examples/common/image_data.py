@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset, Features, Image, IterableDataset, List, Value
+from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -35,11 +35,13 @@ from common.image_sources import (
     TRAIN,
     VALIDATION,
     Split,
+    features,
     from_file,
     from_folder,
     from_hub,
     left_out_line,
     number_or_name,
+    with_labels,
 )
 
 
@@ -183,6 +185,8 @@ def check_arguments(arguments: DataArguments):
         given = [name for name, value in sources.items() if value]
         if len(given) > 1:
             raise SystemExit(f"Give one of {', '.join(sources)} as the source of images; got {' and '.join(given)}.")
+    if not any((train | validation).values()):
+        raise SystemExit(f"Give one of {', '.join(train)} as the source of images; got none.")
     together = {
         "--dataset_config_name": (arguments.dataset_config_name, "--dataset_name", arguments.dataset_name),
         "--num_classes": (arguments.num_classes, "--streaming", arguments.streaming),
@@ -221,32 +225,28 @@ def existing_folder(name: str, option: str) -> Path:
     return folder
 
 
+def load_source(arguments: DataArguments, split: str, other: str, columns: dict, excluded: dict[Path, str]) -> Sources:
+    """The splits of the folder or file for `split`; {} for none. The folder for the other split, which may lie inside, is left out."""
+    folder, file, inside = (getattr(arguments, name) for name in (f"{split}_dir", f"{split}_file", f"{other}_dir"))
+    if folder:
+        if inside:
+            excluded = {**excluded, Path(inside).resolve(): f"in --{other}_dir"}
+        return from_folder(existing_folder(folder, f"--{split}_dir"), columns, excluded)
+    if file:
+        return {"": partial(from_file, file, columns, arguments.streaming, f"--{split}_file")}
+    return {}
+
+
 def load_sources(arguments: DataArguments, output: Path, download: dict) -> tuple[Sources, Sources]:
     """The splits of the source of training images, and those of the source of evaluation images; {} for none."""
     columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
     excluded = {output.resolve(): "in --output_dir"}
-    train, validation = {}, {}
     if arguments.dataset_name:
-        train = from_hub(
-            arguments.dataset_name, arguments.dataset_config_name, columns, arguments.streaming, excluded, **download
-        )
-    if arguments.train_dir:
-        folder, others = existing_folder(arguments.train_dir, "--train_dir"), {}
-        if arguments.validation_dir:
-            others = {Path(arguments.validation_dir).resolve(): "in --validation_dir"}
-        train = from_folder(folder, columns, excluded | others)
-    if arguments.validation_dir:
-        folder, others = existing_folder(arguments.validation_dir, "--validation_dir"), {}
-        if arguments.train_dir:
-            others = {Path(arguments.train_dir).resolve(): "in --train_dir"}
-        validation = from_folder(folder, columns, excluded | others)
-    if arguments.train_file:
-        train = {"": partial(from_file, arguments.train_file, columns, arguments.streaming, "--train_file")}
-    if arguments.validation_file:
-        validation = {
-            "": partial(from_file, arguments.validation_file, columns, arguments.streaming, "--validation_file")
-        }
-    return train, validation
+        name, config = arguments.dataset_name, arguments.dataset_config_name
+        train = from_hub(name, config, columns, arguments.streaming, excluded, **download)
+    else:
+        train = load_source(arguments, "train", "validation", columns, excluded)
+    return train, load_source(arguments, "validation", "train", columns, excluded)
 
 
 def chosen(splits: Sources, name: str | None, defaults: tuple[str, ...], option: str) -> Split | None:
@@ -282,13 +282,12 @@ def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
     Divides a split so that each class with at least two images is on both sides. An image with several labels counts for the rarest of
     them.
     """
-    if isinstance(split.images, IterableDataset):
+    if split.is_stream:
         raise SystemExit(
             "A stream cannot be divided, and it has no split to evaluate on: give --validation_dir, --validation_file or "
             "--validation_split."
         )
-    labels = split.images["label"][:]
-    counts = occurring(labels)
+    labels, counts = split.labels, occurring(split.labels)
     groups = defaultdict(list)
     for number, label in enumerate(labels):
         names = label if isinstance(label, list) else [label]
@@ -303,12 +302,13 @@ def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
             "--validation_file or --validation_split."
         )
     kept = sorted(set(range(len(labels))) - set(held_out))
-    return select(split, kept), select(split, sorted(held_out))
+    # What was left out is said once, beside the training images.
+    return select(split, kept), replace(select(split, sorted(held_out)), left_out=Counter())
 
 
 def select(split: Split, numbers: list[int]) -> Split:
     places = split.places and [split.places[number] for number in numbers]
-    return Split(split.images.select(numbers), split.multi_label, split.classes, places, split.left_out)
+    return replace(split, images=split.images.select(numbers), places=places)
 
 
 # --- classes ---
@@ -339,26 +339,24 @@ def read_label_map(file: str) -> dict[str, str]:
     return {name: str(other) for name, other in names.items()}
 
 
-def rename_classes(splits: list[Split], names: dict[str, str]):
-    rename, known, all_known = RenamedLabels(names), set(), True
-    for split in splits:
-        if isinstance(split.images, IterableDataset):
-            text = List(Value("string")) if split.multi_label else Value("string")
-            features = Features({"image": Image(decode=False), "label": text})
-            split.images = split.images.map(rename, features=features)
-            all_known = all_known and split.classes is not None
+def rename_classes(splits: dict[str, Split], names: dict[str, str]) -> dict[str, Split]:
+    """The splits with other names for some of their classes."""
+    rename, renamed = RenamedLabels(names), {}
+    for name, split in splits.items():
+        if split.is_stream:
+            images = split.images.map(rename, features=features(split.multi_label))
         else:
-            labels, feature = split.images["label"][:], split.images.features["label"]
-            known.update(occurring(labels))
-            renamed = [rename.new_label(label) for label in labels]
-            split.images = split.images.remove_columns("label").add_column("label", renamed, feature=feature)
-        known.update(split.classes or ())
-        split.classes = split.classes and rename.new_label(split.classes)
-    if all_known and names.keys() - known:
+            images = with_labels(split.images, [rename.new_label(label) for label in split.labels], split.multi_label)
+        renamed[name] = replace(split, images=images, classes=split.classes and rename.new_label(split.classes))
+    known = {name for split in splits.values() for name in split.classes or ()}
+    known.update(*(occurring(split.labels) for split in splits.values() if not split.is_stream))
+    is_known = all(split.classes is not None or not split.is_stream for split in splits.values())
+    if is_known and names.keys() - known:
         raise SystemExit(
             f"--label_map has names that the data do not have: {listed(sorted(names.keys() - known))}. The classes of the data are "
             f"{listed(sorted(known, key=number_or_name))}."
         )
+    return renamed
 
 
 def check_classes(splits: dict[str, Split], arguments: DataArguments) -> list[str] | None:
@@ -368,11 +366,7 @@ def check_classes(splits: dict[str, Split], arguments: DataArguments) -> list[st
             "The images of one split have lists of labels, those of the other have one label. Expected the same in both."
         )
     first = splits.get("train", splits["validation"])
-    counts = {
-        name: occurring(split.images["label"][:])
-        for name, split in splits.items()
-        if not isinstance(split.images, IterableDataset)
-    }
+    counts = {name: occurring(split.labels) for name, split in splits.items() if not split.is_stream}
     if "train" in counts:
         added = sorted(counts.get("validation", {}).keys() - counts["train"].keys(), key=number_or_name)
         if added:
@@ -468,10 +462,6 @@ def _append(report: Path, bad_images: list[tuple[str, str]]):
         file.writelines(json.dumps({"image": name, "problem": problem}) + "\n" for name, problem in bad_images)
 
 
-def first_of(batch: list):
-    return batch[0]
-
-
 def leave_out_bad_images(splits: dict[str, Split], output: Path, num_workers: int):
     """
     Removes images that cannot be decoded, and lists them in `bad_images.jsonl`, one line of `{"image": name, "problem": reason}` each.
@@ -483,13 +473,13 @@ def leave_out_bad_images(splits: dict[str, Split], output: Path, num_workers: in
         output.mkdir(parents=True, exist_ok=True)
         report.write_text("")
     for name, split in splits.items():
-        if isinstance(split.images, IterableDataset):
+        if split.is_stream:
             state.wait_for_everyone()  # for the empty report
             split.images = split.images.filter(_IsReadable(report))
             continue
         found = [None]
         if state.is_main_process:
-            loader = DataLoader(Problems(split.images), collate_fn=first_of, num_workers=num_workers)
+            loader = DataLoader(Problems(split.images), batch_size=None, num_workers=num_workers)
             problems = list(tqdm(loader, desc=f"reading all {name} images"))
             _append(report, [(place, problem) for place, problem in problems if problem is not None])
             found = [[number for number, (_, problem) in enumerate(problems) if problem is None]]
@@ -497,9 +487,8 @@ def leave_out_bad_images(splits: dict[str, Split], output: Path, num_workers: in
         (readable,) = found
         if not readable:
             raise SystemExit(f"No image of the {name} split can be read: {report} has the reasons.")
-        bad = len(split.images) - len(readable)
-        splits[name] = select(split, readable)
-        splits[name].left_out = +(split.left_out + Counter({f"cannot be read: see {report}": bad}))
+        bad = Counter({f"cannot be read: see {report}": len(split.images) - len(readable)})
+        splits[name] = replace(select(split, readable), left_out=split.left_out + bad)
 
 
 def print_bad_images(output: Path):
@@ -531,10 +520,10 @@ def description(splits: dict[str, Split], arguments: DataArguments) -> str:
     """What was found: for each split the number of images, of classes, and of images per class, and what was left out."""
     lines = []
     for name, split in splits.items():
-        if isinstance(split.images, IterableDataset):
+        if split.is_stream:
             lines.append(f"{name}: a stream")
             continue
-        counts = occurring(split.images["label"][:])
+        counts = occurring(split.labels)
         order = sorted(counts, key=number_or_name)
         if len(counts) > 20:
             order = sorted(order, key=counts.get)
@@ -554,11 +543,7 @@ def description(splits: dict[str, Split], arguments: DataArguments) -> str:
 
 def fingerprint(split: Split, source: str) -> str:
     """The same for the same labels in the same order, and the same names of files; of a stream, for the same source."""
-    known = (
-        [source, split.classes]
-        if isinstance(split.images, IterableDataset)
-        else [split.places, split.images["label"][:]]
-    )
+    known = [source, split.classes] if split.is_stream else [split.places, split.labels]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
@@ -579,12 +564,9 @@ def load_images(
     state = PartialState()
     with state.local_main_process_first():
         train, validation = load_sources(arguments, output, download)
-    if not train and not validation:
-        raise SystemExit("Give one of --dataset_name, --train_dir, --train_file as the source of images; got none.")
-    with state.local_main_process_first():
         splits = choose_splits(train, validation, arguments, training)
     if arguments.label_map is not None:
-        rename_classes(list(splits.values()), read_label_map(arguments.label_map))
+        splits = rename_classes(splits, read_label_map(arguments.label_map))
     if "validation" not in splits:
         held_out = arguments.train_val_split or DEFAULT_HELD_OUT
         splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed)
@@ -595,7 +577,7 @@ def load_images(
         if name not in splits or most is None:
             continue
         # Shuffled first, because files are usually sorted by their class.
-        if isinstance(splits[name].images, IterableDataset):
+        if splits[name].is_stream:
             splits[name].images = splits[name].images.shuffle(seed=seed).take(most)
         else:
             order = np.random.default_rng(seed).permutation(len(splits[name].images))

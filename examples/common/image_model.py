@@ -158,7 +158,7 @@ def load_image_processor(name: str, config: CrossViTConfig, image_size: int | No
         "size": {side: round(scale * image_processor.size[side]) for side in ("shortest_edge", "height", "width") if image_processor.size[side]},
         "crop_size": {"height": image_size, "width": image_size},
     }  # fmt: skip
-    return CrossViTImageProcessor.from_pretrained(name, **sizes, **download)
+    return CrossViTImageProcessor.from_dict(image_processor.to_dict(), **sizes)
 
 
 def with_new_heads(model: CrossViTForImageClassification) -> CrossViTForImageClassification:

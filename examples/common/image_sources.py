@@ -25,7 +25,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from glob import escape, glob
 from pathlib import Path
 
@@ -60,6 +60,26 @@ class Split:
     classes: list[str] | None = None
     places: list[str] | None = None
     left_out: Counter = field(default_factory=Counter)
+
+    @property
+    def is_stream(self) -> bool:
+        return isinstance(self.images, IterableDataset)
+
+    @cached_property
+    def labels(self) -> list:
+        """The label of each image, if this is no stream."""
+        return self.images["label"][:]
+
+
+def features(multi_label: bool) -> Features:
+    """The columns of a split."""
+    text = Value("string")
+    return Features({"image": Image(decode=False), "label": List(text) if multi_label else text})
+
+
+def with_labels(table: Dataset, labels: list, multi_label: bool) -> Dataset:
+    """The same images with other labels."""
+    return table.remove_columns("label").add_column("label", labels, feature=features(multi_label)["label"])
 
 
 # Names of folders that are splits, and the words that others use for them.
@@ -172,13 +192,13 @@ def from_table(
         columns: The columns `image` and `label` that the user has named, or None.
         folder: The folder to which paths are relative.
     """
-    features = table.features or {}
-    images = [name for name, feature in features.items() if isinstance(feature, Image)]
-    labels = [name for name, feature in features.items() if isinstance(inner_feature(feature), ClassLabel)]
+    found = table.features or {}
+    images = [name for name, feature in found.items() if isinstance(feature, Image)]
+    labels = [name for name, feature in found.items() if isinstance(inner_feature(feature), ClassLabel)]
     # An image beside the encoded ones is a path or a preview of them.
-    image = choose_column("image", columns["image"], images, () if images else IMAGE_COLUMNS, list(features), origin)
-    label = choose_column("label", columns["label"], labels, LABEL_COLUMNS, list(features), origin)
-    feature = features[image]
+    image = choose_column("image", columns["image"], images, () if images else IMAGE_COLUMNS, list(found), origin)
+    label = choose_column("label", columns["label"], labels, LABEL_COLUMNS, list(found), origin)
+    feature = found[image]
     is_path = getattr(feature, "dtype", None) in ("string", "large_string")
     has_bytes = (
         getattr(feature, "dtype", None) in ("binary", "large_binary")
@@ -197,15 +217,13 @@ def from_table(
     table = table.cast_column("image", Image(decode=False))
     if folder is not None and is_path:
         table = table.map(_JoinedPath(folder), features=table.features)
-    feature = features[label]
+    feature = found[label]
     multi_label = feature is not inner_feature(feature)
     names = getattr(inner_feature(feature), "names", None)
-    text = List(Value("string")) if multi_label else Value("string")
     if isinstance(table, IterableDataset):
-        table = table.map(NamedLabels(names), features=Features({"image": Image(decode=False), "label": text}))
+        table = table.map(NamedLabels(names), features=features(multi_label))
     else:
-        named = named_labels(table["label"][:], names, origin)
-        table = table.remove_columns("label").add_column("label", named, feature=text)
+        table = with_labels(table, named_labels(table["label"][:], names, origin), multi_label)
     return Split(table, multi_label, names)
 
 
@@ -214,7 +232,8 @@ class _JoinedPath:
         self.folder = folder
 
     def __call__(self, sample: dict) -> dict:
-        return {"image": {"bytes": None, "path": str(self.folder / sample["image"]["path"])}}
+        path = (sample["image"] or {}).get("path")
+        return {"image": {"bytes": None, "path": str(self.folder / path) if path else None}}
 
 
 def from_lists(paths: list[str], labels: list, places: list[str], left_out: Counter | None = None) -> Split:
@@ -222,11 +241,8 @@ def from_lists(paths: list[str], labels: list, places: list[str], left_out: Coun
     multi_label = any(isinstance(label, list) for label in labels)
     if multi_label:
         labels = [label if isinstance(label, list) else [label] for label in labels]
-    text = List(Value("string")) if multi_label else Value("string")
-    table = Dataset.from_dict(
-        {"image": [{"path": path, "bytes": None} for path in paths], "label": labels},
-        Features({"image": Image(decode=False), "label": text}),
-    )
+    images = [{"path": path, "bytes": None} for path in paths]
+    table = Dataset.from_dict({"image": images, "label": labels}, features(multi_label))
     return Split(table, multi_label, None, places, left_out or Counter())
 
 
@@ -267,9 +283,8 @@ def read_rows(file: Path) -> list[dict]:
     return rows
 
 
-def from_rows(file: Path, columns: dict[str, str | None]) -> Split:
-    """A split of a CSV, TSV or JSON lines file. Paths are relative to the file's folder."""
-    rows = read_rows(file)
+def from_rows(rows: list[dict], file: Path, columns: dict[str, str | None]) -> Split:
+    """A split of the rows of a CSV, TSV or JSON lines file. Paths are relative to the file's folder."""
     names = list(rows[0])
     image = choose_column("image", columns["image"], [], IMAGE_COLUMNS, names, str(file))
     label = choose_column("label", columns["label"], [], LABEL_COLUMNS, names, str(file))
@@ -318,7 +333,7 @@ def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, opt
     if ending in ROW_ENDINGS:
         if len(files) > 1:
             raise SystemExit(f"{option} {pattern} names {len(files)} files, expected one. Join them into one file.")
-        return from_rows(Path(files[0]), columns)
+        return from_rows(read_rows(Path(files[0])), Path(files[0]), columns)
     # Each split is loaded alone, because datasets gives all splits the numbers of the first one's classes.
     names = [escape(file) for file in files] if is_local else files
     table = load(SHARD_BUILDERS[ending], data_files=names, split="train", streaming=streaming)
@@ -346,51 +361,57 @@ def from_hub(
 # --- folders ---
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of the images beside it."""
+    return path.stem == "metadata" and path.suffix.lower() in ROW_ENDINGS
+
+
 def reason_to_leave_out(path: Path, endings: set[str]) -> str | None:
-    """Why a file is no image; None if it is one."""
+    """Why a file is no image and no table of images; None if it is one."""
     ending = path.suffix.lower()
     if path.name.startswith("._"):
         return "._ files of macOS"
-    if ending in endings or path.stem in ("metadata",):
+    if ending in endings or is_table(path):
         return None
     if ending in (".heic", ".heif"):
         return f"{ending} (photos of Apple's phones: pip install pillow-heif)"
     return f"{ending or 'no ending'}, not an image"
 
 
-def files_below(folder: Path, excluded: dict[Path, str]) -> tuple[list[Path], Counter]:
+def files_below(folder: Path, excluded: dict[Path, str]) -> tuple[list[Path], dict[Path, str]]:
     """
-    All files below a folder that may be images, relative to it and in a fixed order, and how many were left out for which reason.
+    All files below a folder that may be images or tables of them, relative to it and in a fixed order; and those that were left out, with
+    the reason.
 
     Args:
         excluded: Folders to leave out, and why.
     """
     endings = image_endings()
-    files, left_out, visited = [], Counter(), set()
+    files, left_out, visited = [], {}, set()
     for root, folders, names in os.walk(folder, followlinks=True):
         root = Path(root)
         reason = LEFTOVERS.get(root.name) or excluded.get(root.resolve())
         if root != folder and reason:
-            left_out[reason] += sum(len(others) for _, _, others in os.walk(root))
+            left_out |= {path.relative_to(folder): reason for path in root.rglob("*") if path.is_file()}
             folders.clear()
             continue
         if root.resolve() in visited:  # a link to a folder above
             folders.clear()
             continue
         visited.add(root.resolve())
-        for name in names:
-            reason = reason_to_leave_out(root / name, endings)
+        for path in (root / name for name in names):
+            reason = reason_to_leave_out(path, endings)
             if reason is None:
-                files.append((root / name).relative_to(folder))
+                files.append(path.relative_to(folder))
             else:
-                left_out[reason] += 1
+                left_out[path.relative_to(folder)] = reason
     return sorted(files, key=lambda path: path.parts), left_out
 
 
 def has_classes(files: list[Path], split: str) -> bool:
     """Whether the folder of a split has folders of classes, or a table of its images."""
     below = [path for path in files if path.parts[0] == split]
-    return all(len(path.parts) > 2 for path in below) or any(path.stem == "metadata" for path in below)
+    return all(len(path.parts) > 2 for path in below) or any(map(is_table, below))
 
 
 def split_folders(folder: Path, files: list[Path]) -> list[str]:
@@ -401,13 +422,13 @@ def split_folders(folder: Path, files: list[Path]) -> list[str]:
     first = sorted({path.parts[0] for path in files if len(path.parts) > 1})
     exact = [name for name in first if name in TRAIN + VALIDATION]
     others = [name for name in first if name not in exact]
-    if exact and (not others or "train" in exact and has_classes(files, "train")):
-        if others:
-            raise SystemExit(
-                f"{folder} has the folders {', '.join(exact)}, which are splits, beside {', '.join(others)}. Move the others away, or name "
-                f"the folders of classes with --train_dir {folder / 'train'} and --validation_dir."
-            )
+    if exact and not others:
         return exact
+    if "train" in exact and has_classes(files, "train"):
+        raise SystemExit(
+            f"{folder} has the folders {', '.join(exact)}, which are splits, beside {', '.join(others)}. Move the others away, or name "
+            f"the folders of classes with --train_dir {folder / 'train'} and --validation_dir."
+        )
     if first and all(name.lower() in LIKE_A_SPLIT for name in first):
         raise SystemExit(
             f"The folders of {folder} look like splits, not like classes: {', '.join(first)}. Splits are recognized by the names "
@@ -422,49 +443,48 @@ def from_folder(folder: Path, columns: dict, excluded: dict[Path, str]) -> dict[
     `metadata.csv` or `metadata.jsonl` beside the images names their classes instead, if it has a column for them.
     """
     files, left_out = files_below(folder, excluded)
-    if not [path for path in files if path.stem != "metadata"]:
-        raise SystemExit(
-            f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg. {'Left out: ' + left_out_line(left_out) if left_out else ''}"
-        )
+    if all(map(is_table, files)):
+        reasons = f" Left out: {left_out_line(Counter(left_out.values()))}." if left_out else ""
+        raise SystemExit(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{reasons}")
     splits = {}
     for name in split_folders(folder, files) or [""]:
         below = [path.relative_to(name) for path in files if not name or path.parts[0] == name]
-        splits[name] = partial(from_class_folders, folder / name, below, columns, Counter(left_out))
+        reasons = Counter(reason for path, reason in left_out.items() if not name or path.parts[0] == name)
+        splits[name] = partial(from_class_folders, folder / name, below, columns, reasons)
     return splits
 
 
 def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str | None], left_out: Counter) -> Split:
     """One split of such a folder. `files` are relative to it."""
-    images = [path for path in files if path.stem != "metadata" or path.suffix.lower() not in ROW_ENDINGS]
-    tables = [path for path in files if path not in images and len(path.parts) == 1]
-    labels = dict(zip(images, (path.parts[0] if len(path.parts) > 1 else None for path in images)))
-    if tables:
-        rows = read_rows(folder / tables[0])
-        wanted = columns["label"] is not None or set(LABEL_COLUMNS) & set(rows[0])
-        if wanted:
-            split = from_rows(folder / tables[0], columns)
-            left_out[f"not in {tables[0]}"] += len(set(images) - {Path(place) for place in split.places})
-            split.left_out = +left_out
+    tables = [path for path in files if is_table(path)]
+    images = [path for path in files if not is_table(path)]
+    left_out = left_out + Counter("a table inside of a class" for table in tables if len(table.parts) > 1)
+    table = next((path for path in tables if len(path.parts) == 1), None)
+    if table is not None:
+        rows = read_rows(folder / table)
+        if columns["label"] is not None or set(LABEL_COLUMNS) & set(rows[0]):
+            split = from_rows(rows, folder / table, columns)
+            split.left_out = left_out + Counter({f"not in {table}": len(set(images) - set(map(Path, split.places)))})
             return split
     elif columns["label"] is not None:
         raise SystemExit(
             f"There is no column of labels named {columns['label']} in {folder}; the columns are image, label. Folders name the classes: "
             "leave out --label_column_name, or put a table metadata.csv beside the images."
         )
-    stray = [path for path, label in labels.items() if label is None]
-    left_out["beside the folders of classes"] += len(stray)
-    images = [path for path in images if labels[path] is not None]
-    if not images:
+    in_classes = [path for path in images if len(path.parts) > 1]
+    stray = len(images) - len(in_classes)
+    if not in_classes:
         raise SystemExit(
-            f"All {len(stray)} images of {folder} lie in one folder. Put the images of each class into a folder of its own: "
+            f"All {stray} images of {folder} lie in one folder. Put the images of each class into a folder of its own: "
             f"{folder}/CLASS/IMAGE.jpg."
         )
+    left_out = left_out + Counter({"beside the folders of classes": stray})
     with_files = {path.parts[0] for path in files}
     for child in sorted(folder.iterdir()):
         if child.is_dir() and child.name not in with_files | LEFTOVERS.keys() and not any(child.rglob("*.*")):
             left_out[f"empty folder {child.name}"] += 1
-    paths, places = [str(folder / path) for path in images], [path.as_posix() for path in images]
-    return from_lists(paths, [labels[path] for path in images], places, +left_out)
+    paths, places = [str(folder / path) for path in in_classes], [path.as_posix() for path in in_classes]
+    return from_lists(paths, [path.parts[0] for path in in_classes], places, left_out)
 
 
 def left_out_line(left_out: Counter) -> str:

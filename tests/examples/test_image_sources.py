@@ -138,6 +138,19 @@ def test_what_is_left_out_and_why(sources, tmp_path):
     )  # fmt: skip
 
 
+def test_other_files_with_the_name_of_a_table(sources, tmp_path):
+    """They were taken for images. What was left out of one split is not said of the other."""
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "a" / "metadata.png")
+        write_image(tmp_path / split / "b" / "1.png")
+    for name in ("train/a/metadata.txt", "train/b/metadata.csv"):
+        (tmp_path / name).write_text("x")
+    splits = folder(sources, tmp_path)
+    assert [split.images["label"][:] for split in splits.values()] == [["a", "b"]] * 2
+    assert splits["train"].left_out == {".txt, not an image": 1, "a table inside of a class": 1}
+    assert not splits["val"].left_out
+
+
 @pytest.mark.parametrize("names", [("train", "validation"), ("train", "val", "test"), ("train", "valid"), ("test",)])
 def test_folders_with_exactly_these_names_are_splits(sources, tmp_path, names):
     for name in names:
@@ -345,6 +358,16 @@ def test_images_of_every_kind(sources, tmp_path, kind):
         from common.image_reading import read_image
 
         assert read_image(sample["image"]).size == (8, 8)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_missing_paths_are_images_that_cannot_be_read(sources, tmp_path, streaming):
+    from common.image_reading import decoding_error
+
+    (tmp_path / "1.png").write_bytes(png(0))
+    file = write_parquet(tmp_path / "a.parquet", {"image": ["1.png", None, ""], "label": ["a", "b", "b"]})
+    problems = [decoding_error(sample["image"]) for sample in file_split(sources, file, streaming=streaming).images]
+    assert problems == [None, "there is no image", "there is no image"]
 
 
 def test_a_column_that_is_no_image(sources, tmp_path):
