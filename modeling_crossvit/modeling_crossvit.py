@@ -55,6 +55,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
+from crossvit.fused_crossvit import CrossViTFusedMixin, FusedMLP, FusedSelfAttention, is_plain_linear
 from crossvit.loading_crossvit import CrossViTLoadingMixin
 from crossvit.loss_crossvit import image_classification_loss
 
@@ -297,12 +298,27 @@ class CrossViTAttention(nn.Module):
         query_states = self.q_proj(queries).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
         key_states = self.k_proj(tokens).view(token_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
         value_states = self.v_proj(tokens).view(token_shape).transpose(1, 2)
+        attn_output, attn_weights = self.attend(query_states, key_states, value_states, **kwargs)
+        return self.dropout(self.o_proj(attn_output)), attn_weights
 
+    def implementation(self, **kwargs: Unpack[TransformersKwargs]) -> str:
+        """The name of the attention implementation for a call."""
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
         # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
         is_requested = kwargs.get("output_attentions", self.config.output_attentions)
-        implementation = "eager" if is_requested else self.config._attn_implementation
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        return "eager" if is_requested else self.config._attn_implementation
+
+    def attend(
+        self,
+        query_states: torch.Tensor,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, h, Q, d), (B, h, T, d) and (B, h, T, d) to (B, Q, C), and the weights (B, h, Q, T) if they are asked for."""
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.implementation(**kwargs), eager_attention_forward
+        )
         attn_output, attn_weights = attention_interface(
             self,
             query_states,
@@ -313,8 +329,7 @@ class CrossViTAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        attn_output = attn_output.flatten(2)  # (B, Q, h, d) -> (B, Q, C)
-        return self.dropout(self.o_proj(attn_output)), attn_weights
+        return attn_output.flatten(2), attn_weights  # (B, Q, h, d) -> (B, Q, C)
 
 
 class CrossViTSelfAttention(CrossViTAttention):
@@ -332,7 +347,42 @@ class CrossViTCrossAttention(CrossViTAttention):
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # "sdpa" leaves the choice of the operations to PyTorch, and for a single query there is a choice that PyTorch does not know.
+        is_free = self.implementation(**kwargs) == "sdpa"
+        if is_free and is_plain_linear(self.k_proj) and is_plain_linear(self.v_proj):
+            return self.dropout(self.o_proj(self.attend_without_keys(hidden_states))), None
         return super().forward(hidden_states[:, :1], hidden_states, **kwargs)
+
+    def attend_without_keys(self, tokens: torch.Tensor) -> torch.Tensor:
+        """
+        The attention of the CLS token, (B, T, C) to (B, 1, C), without the keys and values of all tokens. In each head
+
+            q . (W_k x + b_k) = (W_k^T q) . x + q . b_k    and    sum_t a_t (W_v x_t + b_v) = W_v (sum_t a_t x_t) + (sum_t a_t) b_v
+
+        so that the two weights are multiplied by one vector per head and not by every token.
+        """
+        head_weight = (-1, self.head_dim, tokens.shape[-1])  # (C, C) -> (h, d, C)
+        head_bias = (-1, 1, self.head_dim)  # (C) -> (h, 1, d)
+        query_states = self.q_proj(tokens[:, 0]).view(tokens.shape[0], -1, self.head_dim).transpose(0, 1)  # (h, B, d)
+        query_states = query_states * self.scaling
+
+        token_queries = torch.matmul(query_states, self.k_proj.weight.view(head_weight)).transpose(0, 1)  # (B, h, C)
+        attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2))  # (B, h, T)
+        if self.k_proj.bias is not None:
+            # The softmax cancels it. It is added for the sake of its gradient, which data parallelism expects of every parameter.
+            key_bias = torch.matmul(query_states, self.k_proj.bias.view(head_bias).transpose(1, 2))  # (h, B, 1)
+            attn_weights = attn_weights + key_bias.transpose(0, 1)
+        attn_weights = nn.functional.softmax(attn_weights, dim=-1)
+        attn_weights = nn.functional.dropout(attn_weights, p=self.attention_dropout, training=self.training)
+
+        pooled_tokens = torch.matmul(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
+        attn_output = torch.matmul(pooled_tokens, self.v_proj.weight.view(head_weight).transpose(1, 2))  # (h, B, d)
+        if self.v_proj.bias is not None:
+            total_weights = attn_weights.sum(dim=-1, keepdim=True).transpose(
+                0, 1
+            )  # (h, B, 1), one unless there is dropout
+            attn_output = attn_output + total_weights * self.v_proj.bias.view(head_bias)
+        return attn_output.transpose(0, 1).flatten(1).unsqueeze(1)  # (h, B, d) -> (B, 1, C)
 
 
 class CrossViTMLP(nn.Module):
@@ -501,7 +551,7 @@ def drop_path_rates(config: CrossViTConfig) -> list[list[float]]:
 
 
 @auto_docstring
-class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, PreTrainedModel):
+class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossViTFusedMixin, PreTrainedModel):
     config: CrossViTConfig
     base_model_prefix = "crossvit"
     main_input_name = "pixel_values"
@@ -513,6 +563,7 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, PreTrai
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _fused_forwards = {CrossViTSelfAttention: FusedSelfAttention, CrossViTMLP: FusedMLP}
     _can_record_outputs = {
         "hidden_states": OutputRecorder(
             (CrossViTEmbeddings, CrossViTFusion),
