@@ -1,0 +1,145 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Timing of several contenders that does not depend on how busy the machine is: they take turns, so that a slow minute meets all of them,
+and what counts is the ratio of their times within a round.
+"""
+
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pages import processor_name
+
+
+Call = Callable[[], Any]
+Times = dict[str, list[float]]
+
+# What decides which kernels a processor can run. Linux lists them under these names.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
+PACKAGES = ("torch", "torchvision", "transformers", "timm", "onnxruntime", "openvino", "nncf", "torchao")
+
+
+def synchronize() -> None:
+    """Waits for the device, because the calls of a GPU return before their work is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of(call: Call, repeats: int = 1) -> float:
+    """The time of one call, the mean of `repeats` calls."""
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(calls: Mapping[str, Call], seconds: float, least_rounds: int = 5, most_rounds: int = 41) -> Times:
+    """
+    The seconds of one call of each contender in every round. The order changes from round to round.
+
+    Args:
+        calls: The contenders by name. Each is called twice beforehand.
+        seconds: How long the rounds take together, as far as the smallest and largest number of rounds allow it.
+        least_rounds: The smallest number of rounds.
+        most_rounds: The largest number of rounds.
+    """
+    for call in calls.values():
+        call()
+    once = {name: seconds_of(call) for name, call in calls.items()}
+    # A contender that is done at once is repeated, so that a moment's disturbance does not decide its round.
+    repeats = {name: max(1, int(0.05 / duration)) for name, duration in once.items()}
+    per_round = sum(repeats[name] * duration for name, duration in once.items())
+    rounds = min(most_rounds, max(least_rounds, int(seconds / per_round)))
+    times: Times = {name: [] for name in calls}
+    order = list(calls)
+    shuffle = random.Random(0).shuffle
+    for _ in range(rounds):
+        shuffle(order)
+        for name in order:
+            times[name].append(seconds_of(calls[name], repeats[name]))
+    return times
+
+
+def ratios(times: Times, name: str, reference: str) -> tuple[float, float, float]:
+    """How many times as fast a contender is as the reference: the median over the rounds, and the quartiles below and above it."""
+    per_round = [theirs / ours for ours, theirs in zip(times[name], times[reference], strict=True)]
+    below, median, above = statistics.quantiles(per_round, n=4) if len(per_round) > 1 else 3 * per_round
+    return median, below, above
+
+
+def this_machine(device: str) -> dict[str, Any]:
+    """What a time depends on: the device, the processor, its instruction sets, the threads, and the versions."""
+    flags: set[str] = set()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    versions = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            # The local part of a version, as in "2.15.0+cu132", names the CUDA of the build.
+            versions[package] = version(package) if device == "cuda" else version(package).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "versions": versions,
+    }
+
+
+class Results:
+    """Measurements of one machine in a JSON file: each has a work, a variant, a batch, and the seconds of every contender by round."""
+
+    def __init__(self, path: Path, machine: dict[str, Any]):
+        """
+        Raises:
+            ValueError: If the file has measurements of another machine, or with other versions or another number of threads.
+        """
+        self.path, self.machine, self.measurements = path, machine, []
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if other := [key for key in machine if found["machine"].get(key) != machine[key]]:
+                raise ValueError(
+                    f"{path} has measurements that cannot be merged with those of this machine, because these differ: "
+                    + "; ".join(f"{key} {found['machine'].get(key)} there, {machine[key]} here" for key in other)
+                    + ". Give another file with --results, or delete this one and measure everything again."
+                )
+            self.measurements = found["measurements"]
+
+    def add(self, work: str, variant: str, batch: int, **values: Any) -> None:
+        """Writes a measurement, in the place of an earlier one of the same work, variant and batch."""
+        key = {"work": work, "variant": variant, "batch": batch}
+        others = [row for row in self.measurements if {name: row[name] for name in key} != key]
+        self.measurements = [*others, {**key, **values}]
+        text = json.dumps({"machine": self.machine, "measurements": self.measurements}, indent=1)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def of(self, work: str) -> list[dict[str, Any]]:
+        return [row for row in self.measurements if row["work"] == work]
