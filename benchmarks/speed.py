@@ -159,11 +159,16 @@ def inference(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) 
                     "here, fused": without_gradients(fused, images),
                     **matrix_product(device, dtype),
                 }
-                counted = {"here": multiply_adds(calls["here"]), "matrix product": multiply_adds(calls["matrix product"])}
+                counted = {
+                    "here": multiply_adds(calls["here"]),
+                    "matrix product": multiply_adds(calls["matrix product"]),
+                }
                 yield f"inference {name}", variant, batch, calls, {"multiply_adds": counted}
 
 
-def training_step(model: torch.nn.Module, images: torch.Tensor, loss_of: Callable[..., torch.Tensor]) -> Callable[[], None]:
+def training_step(
+    model: torch.nn.Module, images: torch.Tensor, loss_of: Callable[..., torch.Tensor]
+) -> Callable[[], None]:
     """Forward pass, backward pass and optimizer; on a GPU with autocast to bfloat16."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -254,10 +259,19 @@ def main():
     arguments = parser.parse_args()
     results = Results(arguments.results, this_machine(arguments.device))
     for name in arguments.only:
-        for work, variant, batch, calls, values in WORKS[name](arguments.device, arguments.variants, arguments.batches or BATCHES[arguments.device]):
+        for work, variant, batch, calls, values in WORKS[name](
+            arguments.device, arguments.variants, arguments.batches or BATCHES[arguments.device]
+        ):
             times = interleave(calls, arguments.seconds)
             results.add(work, variant, batch, seconds=times, **values)
-            print(work, variant, batch, {name: [round(x, 3) for x in ratios(times, name, "timm")] for name in calls}, values, flush=True)
+            print(
+                work,
+                variant,
+                batch,
+                {name: [round(x, 3) for x in ratios(times, name, "timm")] for name in calls},
+                values,
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

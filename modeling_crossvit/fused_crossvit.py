@@ -42,13 +42,15 @@ def is_plain_linear(module: nn.Module) -> bool:
     Adapters, quantisation and tensor parallelism bring another class of the layer or of its weight. Everything else uses hooks;
     accelerate, which fetches weights from elsewhere for the time of a call, gives the layer a `forward` of its own.
     """
+    # This runs in every forward pass, and the dictionary of the parameters answers five times as fast as the attribute does.
     return type(module) is nn.Linear and not (
-        hasattr(module.weight, "__tensor_flatten__")
-        or module._forward_hooks
+        module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in module.__dict__
+        or (weight := module._parameters.get("weight")) is None
+        or hasattr(weight, "__tensor_flatten__")
     )
 
 
@@ -74,7 +76,7 @@ class _Product:
         return {"_versions": None}  # oneDNN's layout cannot be saved. A copy of the model makes its own.
 
     def _prepare(self, linears: tuple[nn.Linear, ...]) -> None:
-        parameters = [parameter for linear in linears for parameter in (linear.weight, linear.bias)]
+        parameters = [parameter for linear in linears for parameter in linear._parameters.values()]
         versions = [(parameter.data_ptr(), parameter._version) for parameter in parameters if parameter is not None]
         if versions == self._versions:
             return
@@ -110,7 +112,7 @@ class FusedForward:
     def find_obstacle(self) -> str | None:
         """What keeps the module from a fused form, or None."""
         for name in self.linear_names:
-            linear = getattr(self.module, name)
+            linear = self.module._modules[name]
             if not is_plain_linear(linear):
                 return f"its {name} is a {type(linear).__name__} with an adapter, a hook, shards, or quantised or offloaded weights"
             if linear.weight.is_inference():

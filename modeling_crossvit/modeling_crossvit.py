@@ -305,7 +305,8 @@ class CrossViTAttention(nn.Module):
         """The name of the attention implementation for a call."""
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
         # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
-        is_requested = kwargs.get("output_attentions", self.config.output_attentions)
+        # `kwargs.get` with a default would look into the configuration in any case, which takes longer than a small matrix product.
+        is_requested = kwargs["output_attentions"] if "output_attentions" in kwargs else self.config.output_attentions
         return "eager" if is_requested else self.config._attn_implementation
 
     def attend(
@@ -347,42 +348,49 @@ class CrossViTCrossAttention(CrossViTAttention):
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        # "sdpa" leaves the choice of the operations to PyTorch, and for a single query there is a choice that PyTorch does not know.
-        is_free = self.implementation(**kwargs) == "sdpa"
-        if is_free and is_plain_linear(self.k_proj) and is_plain_linear(self.v_proj):
+        if self.can_attend_without_keys(hidden_states, **kwargs):
             return self.dropout(self.o_proj(self.attend_without_keys(hidden_states))), None
         return super().forward(hidden_states[:, :1], hidden_states, **kwargs)
+
+    def can_attend_without_keys(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> bool:
+        """Whether nothing asks for a call of the layers, for weights, or for a function of its own."""
+        # "sdpa" leaves the choice of the operations to PyTorch; every other implementation is a choice of the user.
+        return (
+            self.implementation(**kwargs) == "sdpa"
+            and is_plain_linear(self.k_proj)
+            and is_plain_linear(self.v_proj)
+            and not (self.training and self.attention_dropout)
+            # On a GPU, narrow matrix products make the backward pass slower than it is with keys.
+            and not (tokens.is_cuda and torch.is_grad_enabled())
+        )
 
     def attend_without_keys(self, tokens: torch.Tensor) -> torch.Tensor:
         """
         The attention of the CLS token, (B, T, C) to (B, 1, C), without the keys and values of all tokens. In each head
 
-            q . (W_k x + b_k) = (W_k^T q) . x + q . b_k    and    sum_t a_t (W_v x_t + b_v) = W_v (sum_t a_t x_t) + (sum_t a_t) b_v
+            q . (W_k x + b_k) = (W_k^T q) . x + q . b_k    and    sum_t a_t (W_v x_t + b_v) = W_v (sum_t a_t x_t) + b_v
 
-        so that the two weights are multiplied by one vector per head and not by every token.
+        so that the two matrices are multiplied by one vector and not by every token. The softmax cancels q . b_k, which is the same for
+        every token.
         """
-        head_weight = (-1, self.head_dim, tokens.shape[-1])  # (C, C) -> (h, d, C)
-        head_bias = (-1, 1, self.head_dim)  # (C) -> (h, 1, d)
-        query_states = self.q_proj(tokens[:, 0]).view(tokens.shape[0], -1, self.head_dim).transpose(0, 1)  # (h, B, d)
-        query_states = query_states * self.scaling
+        head_shape = (-1, self.head_dim, tokens.shape[-1])  # (C, C) -> (h, d, C)
+        key_weight, value_weight = self.k_proj.weight.view(head_shape), self.v_proj.weight.view(head_shape)
+        query_states = self.q_proj(tokens[:, 0]) * self.scaling
+        query_states = query_states.view(query_states.shape[0], -1, self.head_dim).transpose(
+            0, 1
+        )  # (B, C) -> (h, B, d)
 
-        token_queries = torch.matmul(query_states, self.k_proj.weight.view(head_weight)).transpose(0, 1)  # (B, h, C)
-        attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2))  # (B, h, T)
-        if self.k_proj.bias is not None:
-            # The softmax cancels it. It is added for the sake of its gradient, which data parallelism expects of every parameter.
-            key_bias = torch.matmul(query_states, self.k_proj.bias.view(head_bias).transpose(1, 2))  # (h, B, 1)
-            attn_weights = attn_weights + key_bias.transpose(0, 1)
-        attn_weights = nn.functional.softmax(attn_weights, dim=-1)
-        attn_weights = nn.functional.dropout(attn_weights, p=self.attention_dropout, training=self.training)
-
+        token_queries = torch.matmul(query_states, key_weight).transpose(0, 1)  # (B, h, C)
+        attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
         pooled_tokens = torch.matmul(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
-        attn_output = torch.matmul(pooled_tokens, self.v_proj.weight.view(head_weight).transpose(1, 2))  # (h, B, d)
+        attn_output = torch.matmul(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
+        attn_output = attn_output.transpose(0, 1).flatten(1)  # (h, B, d) -> (B, C)
         if self.v_proj.bias is not None:
-            total_weights = attn_weights.sum(dim=-1, keepdim=True).transpose(
-                0, 1
-            )  # (h, B, 1), one unless there is dropout
-            attn_output = attn_output + total_weights * self.v_proj.bias.view(head_bias)
-        return attn_output.transpose(0, 1).flatten(1).unsqueeze(1)  # (h, B, d) -> (B, 1, C)
+            attn_output = attn_output + self.v_proj.bias
+        if self.k_proj.bias is not None and torch.is_grad_enabled():
+            # The gradient is zero, but there must be one: data parallelism waits for that of every parameter.
+            attn_output = attn_output + 0 * self.k_proj.bias
+        return attn_output.unsqueeze(1)
 
 
 class CrossViTMLP(nn.Module):
