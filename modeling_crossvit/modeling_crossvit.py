@@ -304,10 +304,7 @@ class CrossViTAttention(nn.Module):
     def implementation(self, **kwargs: Unpack[TransformersKwargs]) -> str:
         """The name of the attention implementation for a call."""
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
-        # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
-        # `kwargs.get` with a default would look into the configuration in any case, which takes longer than a small matrix product.
-        is_requested = kwargs["output_attentions"] if "output_attentions" in kwargs else self.config.output_attentions
-        return "eager" if is_requested else self.config._attn_implementation
+        return "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
 
     def attend(
         self,
@@ -705,6 +702,9 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
         hidden_states = [
             embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
         ]
+        # As in `capture_outputs`: the argument, if there is one, and else the configuration. Once for all layers, because a look into
+        # the configuration takes as long as a small matrix product.
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
         stage_outputs = []
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)

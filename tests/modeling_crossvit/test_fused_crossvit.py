@@ -36,7 +36,7 @@ from torchao.quantization import Int8WeightOnlyConfig, quantize_
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from crossvit import CrossViTForImageClassification, CrossViTModel
+from crossvit import CrossViTForImageClassification
 
 
 # float32 rounds by 6e-8. Another order of the additions, over a dozen layers, changes the logits by a few times as much.
