@@ -24,7 +24,6 @@ tests/modeling_crossvit/test_execution_modes.py applies them to the same measure
 
 import argparse
 import copy
-import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ import timm
 import torch
 import torch._inductor.config
 import transformers
+from interleaving import peak_bytes
 from pages import fill, measured_by
 from parity import randomize_, relative_difference
 from peft import LoraConfig, get_peft_model
@@ -306,14 +306,10 @@ def measure_precision(quickstart: Path, name: str) -> tuple[int, int, float]:
 
 
 def peak_bytes_of_a_training_step(model: Model) -> int:
-    """The most bytes that are allocated at one moment of a forward and backward pass, gradients included, by PyTorch's records."""
+    """The most bytes that are allocated at one moment of a forward and backward pass, gradients included."""
     model.zero_grad(set_to_none=True)
     batch = {"pixel_values": torch.randn(8, 3, 240, 240), "labels": torch.zeros(8, dtype=torch.long)}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        model(**batch).loss.backward()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(sizes))
+    return peak_bytes(lambda: model(**batch).loss.backward())
 
 
 def peaks_with_and_without_checkpointing() -> tuple[int, int]:

@@ -16,6 +16,7 @@ Timing of several contenders that does not depend on how busy the machine is: th
 and what counts is the ratio of their times within a round.
 """
 
+import itertools
 import json
 import os
 import platform
@@ -78,7 +79,7 @@ def interleave(calls: Mapping[str, Call], seconds: float, least_rounds: int = 5,
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            times[name].append(seconds_of(calls[name], repeats[name]))
+            times[name].append(float(f"{seconds_of(calls[name], repeats[name]):.5g}"))
     return times
 
 
@@ -87,6 +88,20 @@ def ratios(times: Times, name: str, reference: str) -> tuple[float, float, float
     per_round = [theirs / ours for ours, theirs in zip(times[name], times[reference], strict=True)]
     below, median, above = statistics.quantiles(per_round, n=4) if len(per_round) > 1 else 3 * per_round
     return median, below, above
+
+
+def peak_bytes(call: Call) -> int:
+    """The most bytes that are allocated at one moment of a call and were not before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 def this_machine(device: str) -> dict[str, Any]:

@@ -26,16 +26,22 @@ Expected on the CPU: at least timm's speed in every row, and the fused form 1.05
 import argparse
 import copy
 import json
+import math
+import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import timm
 import torch
-from interleaving import Results, Times, interleave, ratios, seconds_of, this_machine
+import transformers
+from interleaving import Results, interleave, peak_bytes, ratios, this_machine
 from pages import DOCS, fill
-from parity import randomize_, timm_model
+from parity import timm_model
 from timm.models._hub import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -49,8 +55,8 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification
-from crossvit.checkpoints import convert_checkpoint
+from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification
+from crossvit.modeling_crossvit import CrossViTFusion, CrossViTSelfAttention
 
 
 VARIANTS = ("crossvit_tiny_240", "crossvit_small_240", "crossvit_18_dagger_240", "crossvit_base_240")
@@ -207,71 +213,338 @@ def training(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -
         yield "training", variant, batch, calls, {}
 
 
-def compile_layers(model, **kwargs):
-    """TEMPORARY"""
-    for module in model.modules():
-        if type(module).__name__ in ("CrossViTLayer", "CrossViTFusion"):
-            module.compile(**kwargs)
-    return model
-
-
-def compiled(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
-    """The ways of `torch.compile`, on a GPU with CUDA graphs too. The first call of each is timed as well: it compiles."""
-    for variant in variants:
+def modes(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """The deployed forms of crossvit.deployment, beside timm's model as it is and compiled. The first call of each is timed too."""
+    for variant in variants[:2]:
         models = Contenders(variant, device, torch.bfloat16 if device == "cuda" else torch.float32)
-        for batch in batches:
+        calibration = models.images(16)
+        for batch in batches[::2]:
             images = models.images(batch)
             whole = {"dynamic": False, "fullgraph": True}
-            forms = {
-                "timm": models.timm,
-                "timm, compiled": torch.compile(copy.deepcopy(models.timm), **whole),
-                "here": models.here,
-                "here, fused": models.fused,
-                "here, compiled": torch.compile(copy.deepcopy(models.here), **whole),
-                "here, layers compiled": compile_layers(copy.deepcopy(models.here), dynamic=False),
+            makers = {
+                "timm": lambda: without_gradients(models.timm, images),
+                "timm, compiled": lambda: without_gradients(
+                    torch.compile(copy.deepcopy(models.timm), **whole), images
+                ),
             }
+            for name, form in FORMS.items():
+                makers[name] = lambda form=form: partial(form.make(copy.deepcopy(models.here), calibration), images)
             if device == "cuda":
                 graphs = {**whole, "mode": "reduce-overhead"}
-                forms["timm, CUDA graphs"] = torch.compile(copy.deepcopy(models.timm), **graphs)
-                forms["here, CUDA graphs"] = torch.compile(copy.deepcopy(models.here), **graphs)
-                with_keys = copy.deepcopy(models.here)
-                with_keys.set_attn_implementation("sdpa_with_keys")
-                forms["here, with keys"] = with_keys
-            calls = {name: without_gradients(model, images) for name, model in forms.items()}
-            torch.compiler.reset()
-            with torch.compiler.config.patch(force_disable_caches=True):
-                cold = {name: seconds_of(call) for name, call in calls.items()}
-            yield "compiled", variant, batch, calls, {"first_call": cold}
+                for name, model in (("timm", models.timm), ("here", models.here)):
+                    makers[f"{name}, CUDA graphs"] = lambda model=model: without_gradients(
+                        torch.compile(copy.deepcopy(model), **graphs), images
+                    )
+            calls, made = {}, {}
+            for name, make in makers.items():
+                torch.compiler.reset()
+                with torch.compiler.config.patch(force_disable_caches=True):
+                    start = time.perf_counter()
+                    calls[name] = make()
+                    calls[name]()
+                    made[name] = time.perf_counter() - start
+            yield "modes", variant, batch, calls, {"until_first_result": made}
 
 
-WORKS = {"inference": inference, "training": training, "compiled": compiled}
+def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """From a folder that timm wrote, and from one that this package wrote."""
+    for variant in variants:
+        with tempfile.TemporaryDirectory() as folder:
+            save_timm_model(timm_model(variant), Path(folder) / "timm")
+            CrossViTForImageClassification.from_pretrained(Path(folder) / "timm").save_pretrained(
+                Path(folder) / "here"
+            )
+            calls = {
+                "timm": lambda: timm.create_model(f"local-dir:{folder}/timm", pretrained=True),
+                "TimmWrapper": lambda: TimmWrapperForImageClassification.from_pretrained(Path(folder) / "timm"),
+                "here": lambda: CrossViTForImageClassification.from_pretrained(Path(folder) / "timm"),
+                "here, own folder": lambda: CrossViTForImageClassification.from_pretrained(Path(folder) / "here"),
+            }
+            yield "loading", variant, 1, calls, {}
+
+
+def memory(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """The peak bytes of a forward pass without gradients and of a training step. Nothing is timed."""
+    for variant in variants:
+        models, batch = Contenders(variant, device), TRAINING_BATCH[device]
+        images = models.images(batch)
+        forward = {"timm": models.timm, "here": models.here, "here, fused": models.fused}
+        calls = {name: without_gradients(model, images) for name, model in forward.items()}
+        for call in calls.values():
+            call()  # The fused form prepares its weights in the first call.
+        yield (
+            "memory of inference",
+            variant,
+            batch,
+            {},
+            {"bytes": {name: peak_bytes(call) for name, call in calls.items()}},
+        )
+        steps = {
+            "timm": training_step(models.timm, images, timm_loss),
+            "here": training_step(models.here, images, own_loss),
+        }
+        for step in steps.values():
+            step()  # The optimizer makes its state in the first step.
+        yield (
+            "memory of training",
+            variant,
+            batch,
+            {},
+            {"bytes": {name: peak_bytes(step) for name, step in steps.items()}},
+        )
+
+
+class AllAttention(torch.nn.Module):
+    """
+    The fusion that the paper compares with cross-attention (Fig. 3a): the tokens of both branches, at the width of the large one, all
+    attend to each other.
+    """
+
+    def __init__(self, config: CrossViTConfig):
+        super().__init__()
+        small, large = config.hidden_sizes
+        self.projection, self.back = torch.nn.Linear(small, large), torch.nn.Linear(large, small)
+        self.layernorm = torch.nn.LayerNorm(large)
+        self.attention = CrossViTSelfAttention(config, branch=1)
+
+    def forward(self, small: torch.Tensor, large: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = torch.cat((self.projection(small), large), dim=1)  # (B, T of both, C of the large branch)
+        tokens = tokens + self.attention(self.layernorm(tokens))[0]
+        return self.back(tokens[:, : small.shape[1]]), tokens[:, small.shape[1] :]
+
+
+def fusion(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """One stage's fusion of CrossViT-S for larger and larger images; the "batch" of these measurements is the size in pixels."""
+    for size in (240, 360, 480, 600, 720, 840, 960):
+        config = CrossViTConfig(image_sizes=(size, size * 224 // 240))
+        config._attn_implementation = "sdpa"
+        tokens = [
+            torch.randn(1, 1 + math.prod(config.branch_grid_size(branch)), config.hidden_sizes[branch], device=device)
+            for branch in range(2)
+        ]
+        cross = [CrossViTFusion(config, branch, 0.0).eval().to(device) for branch in range(2)]
+        attend_to_all = AllAttention(config).eval().to(device)
+
+        def cross_attention(cross=cross, tokens=tokens) -> Any:
+            with torch.inference_mode():
+                return cross[0](*tokens), cross[1](*reversed(tokens))
+
+        def all_attention(attend_to_all=attend_to_all, tokens=tokens) -> Any:
+            with torch.inference_mode():
+                return attend_to_all(*tokens)
+
+        calls = {"all-attention": all_attention, "cross-attention": cross_attention}
+        yield (
+            "fusion",
+            "crossvit_small_240",
+            size,
+            calls,
+            {"bytes": {name: peak_bytes(call) for name, call in calls.items()}},
+        )
+
+
+WORKS = {
+    "inference": inference,
+    "training": training,
+    "modes": modes,
+    "loading": loading,
+    "memory": memory,
+    "fusion": fusion,
+}
+
+
+# The page
+
+
+def cell(row: dict[str, Any], name: str, reference: str = "timm") -> str:
+    """The ratio of a contender, with the quartiles over the rounds."""
+    if name not in row["seconds"]:
+        return ""
+    median, below, above = ratios(row["seconds"], name, reference)
+    return f"{median:.2f} ({below:.2f} to {above:.2f})"
+
+
+def throughput(row: dict[str, Any], name: str) -> str:
+    images_per_second = row["batch"] / statistics.median(row["seconds"][name])
+    return f"{images_per_second:.0f}" if images_per_second >= 100 else f"{images_per_second:.1f}"
+
+
+def fraction_of_peak(row: dict[str, Any], name: str) -> str:
+    """The multiply-adds per second of a forward pass, as a part of those of the faster matrix product in the same rounds."""
+    counts = row["multiply_adds"]
+    products = [product for product in ("matrix product", "packed matrix product") if product in row["seconds"]]
+    work = counts["here"] / counts["matrix product"]
+    return f"{work * min(ratios(row['seconds'], name, product)[0] for product in products):.0%}"
+
+
+def table(header: str, rows: Iterable[Iterable[Any]]) -> str:
+    columns = header.count("|") - 1
+    return "\n".join([header, "|" + "---|" * columns, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def ratio_table(results: Results, work: str, names: Iterable[str]) -> str:
+    rows = [
+        [f"`{row['variant']}`", row["batch"], throughput(row, "timm"), *(cell(row, name) for name in names)]
+        for row in results.of(work)
+    ]
+    return table("| model | batch | timm, images per second | " + " | ".join(names) + " |", rows)
+
+
+def inference_table(results: Results, dtype: str) -> str:
+    names = ("TimmWrapper", "ViT", "DeiT", "here", "here, fused")
+    rows = [
+        [
+            f"`{row['variant']}`",
+            row["batch"],
+            throughput(row, "timm"),
+            *(cell(row, name) for name in names),
+            fraction_of_peak(row, "timm"),
+            fraction_of_peak(row, "here, fused"),
+        ]
+        for row in results.of(f"inference {dtype}")
+    ]
+    header = "| model | batch | timm, images per second | " + " | ".join(names) + " | timm, of peak | fused, of peak |"
+    return table(header, rows)
+
+
+def summary_table(results: Results) -> str:
+    """The table of the README."""
+    rows = []
+    training_rows = {row["variant"]: row for row in results.of("training")}
+    for row in results.of("inference float32"):
+        if row["batch"] == 8:
+            step = training_rows[row["variant"]]
+            rows.append(
+                [
+                    f"`{row['variant']}`",
+                    *(
+                        f"{ratios(row['seconds'], name, 'timm')[0]:.2f}"
+                        for name in ("TimmWrapper", "here", "here, fused")
+                    ),
+                    *(f"{ratios(step['seconds'], name, 'timm')[0]:.2f}" for name in ("TimmWrapper", "here")),
+                ]
+            )
+    return table("| model | inference: TimmWrapper | here | here, fused | training: TimmWrapper | here |", rows)
+
+
+def modes_table(results: Results) -> str:
+    rows = [
+        [f"`{row['variant']}`", row["batch"], name, cell(row, name), f"{row['until_first_result'][name]:.1f} s"]
+        for row in results.of("modes")
+        for name in row["seconds"]
+    ]
+    return table("| model | batch | form | times timm's speed | until the first result |", rows)
+
+
+def loading_table(results: Results) -> str:
+    names = ("TimmWrapper", "here", "here, own folder")
+    rows = [
+        [
+            f"`{row['variant']}`",
+            f"{statistics.median(row['seconds']['timm']):.2f} s",
+            *(cell(row, name) for name in names),
+        ]
+        for row in results.of("loading")
+    ]
+    return table("| model | timm | " + " | ".join(names) + " |", rows)
+
+
+def memory_table(results: Results) -> str:
+    rows = [
+        [f"`{row['variant']}`", work.removeprefix("memory of "), row["batch"]]
+        + [
+            f"{row['bytes'][name] / 2**20:.0f}" if name in row["bytes"] else ""
+            for name in ("timm", "here", "here, fused")
+        ]
+        for work in ("memory of inference", "memory of training")
+        for row in results.of(work)
+    ]
+    return table("| model | work | batch | timm, MiB | here | here, fused |", rows)
+
+
+def draw_fusion(results: Results, path: Path) -> None:
+    """Time and memory of one stage's fusion against the size of the image."""
+    rows = sorted(results.of("fusion"), key=lambda row: row["batch"])
+    sizes = [row["batch"] for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axis, unit, values in (
+        (axes[0], "milliseconds", lambda row, name: 1e3 * statistics.median(row["seconds"][name])),
+        (axes[1], "MiB at the peak", lambda row, name: row["bytes"][name] / 2**20),
+    ):
+        for name, marker in (("all-attention", "s"), ("cross-attention", "o")):
+            axis.plot(sizes, [values(row, name) for row in rows], marker=marker, label=name)
+        axis.set(xlabel="height and width of the image in pixels", ylabel=unit, xticks=sizes, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def machine_sentence(results: Results) -> str:
+    machine = results.machine
+    versions = ", ".join(
+        f"{package} {number}" for package, number in machine["versions"].items() if package != "Python"
+    )
+    where = f"{machine['device']} with {machine['processor']}" if machine["device"] != "CPU" else machine["processor"]
+    return (
+        f"Measured by `python benchmarks/speed.py` with {versions} and Python {machine['versions']['Python']} on this processor: {where}, "
+        f"{machine['threads']} threads, with {', '.join(machine['instructions'])}."
+    )
+
+
+def write_page(results: Results, device: str) -> None:
+    prefix = "" if device == "cpu" else "gpu "
+    tables = {
+        "machine": machine_sentence,
+        "inference float32": lambda results: inference_table(results, "float32"),
+        "inference bfloat16": lambda results: inference_table(results, "bfloat16"),
+        "training": lambda results: ratio_table(results, "training", ("TimmWrapper", "here", "here, with keys")),
+        "modes": modes_table,
+        **({"summary": summary_table, "loading": loading_table, "memory": memory_table} if device == "cpu" else {}),
+    }
+    print(f"wrote {fill('speed.md', {prefix + name: make(results) for name, make in tables.items()})}")
+    if device == "cpu":
+        draw_fusion(results, DOCS / "speed_fusion.png")
+        fill("../README.md", {"speed": summary_table(results)})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--quick", action="store_true", help="one small variant, few rounds, nothing is written")
+    parser.add_argument("--quick", action="store_true", help="the smallest model and few rounds; nothing is written")
     parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), help="the parts to measure")
-    parser.add_argument("--variants", nargs="+", default=VARIANTS)
-    parser.add_argument("--batches", nargs="+", type=int)
-    parser.add_argument("--seconds", type=float, default=20, help="how long each comparison may take")
-    parser.add_argument("--results", type=Path, help="the JSON file")
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=list(CROSSVIT_VARIANTS))
+    parser.add_argument("--batches", nargs="+", type=int, help="the batch sizes of inference")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="how long each comparison takes, at least five rounds"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="the JSON file, by default docs/speed_cpu.json or docs/speed_cuda.json"
+    )
+    parser.add_argument("--page", action="store_true", help="measure nothing, and write the page from the results")
     arguments = parser.parse_args()
-    results = Results(arguments.results, this_machine(arguments.device))
-    for name in arguments.only:
-        for work, variant, batch, calls, values in WORKS[name](
-            arguments.device, arguments.variants, arguments.batches or BATCHES[arguments.device]
-        ):
-            times = interleave(calls, arguments.seconds)
-            results.add(work, variant, batch, seconds=times, **values)
-            print(
-                work,
-                variant,
-                batch,
-                {name: [round(x, 3) for x in ratios(times, name, "timm")] for name in calls},
-                values,
-                flush=True,
-            )
+    device = arguments.device
+    variants, batches = arguments.variants, arguments.batches or BATCHES[device]
+    with tempfile.TemporaryDirectory() as temporary:
+        path = arguments.results or DOCS / f"speed_{device}.json"
+        if arguments.quick:
+            path, variants, batches, arguments.seconds = Path(temporary) / "quick.json", VARIANTS[:1], (1, 8), 2
+        machine = json.loads(path.read_text())["machine"] if arguments.page else this_machine(device)
+        try:
+            results = Results(path, machine)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        transformers.utils.logging.disable_progress_bar()
+        for name in [] if arguments.page else tqdm(arguments.only, desc="parts"):
+            for work, variant, batch, calls, values in tqdm(
+                WORKS[name](device, variants, batches), desc=name, leave=False
+            ):
+                times = interleave(calls, arguments.seconds) if calls else {}
+                results.add(work, variant, batch, seconds=times, **values)
+                shown = {contender: f"{ratios(times, contender, next(iter(calls)))[0]:.2f}" for contender in calls}
+                tqdm.write(f"{work}, {variant}, {batch}: {shown or values}")
+        if not arguments.quick and not arguments.results:
+            write_page(results, device)
 
 
 if __name__ == "__main__":

@@ -304,7 +304,9 @@ class CrossViTAttention(nn.Module):
     def implementation(self, **kwargs: Unpack[TransformersKwargs]) -> str:
         """The name of the attention implementation for a call."""
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
-        return "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
+        is_requested = kwargs.get("output_attentions", self.config.output_attentions)
+        return "eager" if is_requested else self.config._attn_implementation
 
     def attend(
         self,
@@ -438,8 +440,10 @@ class CrossViTLayer(GradientCheckpointingLayer):
         self.drop_path = CrossViTDropPath(drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-        attention_output, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
-        hidden_states = hidden_states + self.drop_path(attention_output)
+        # The attention's output has no name of its own, which would keep its memory through the MLP.
+        hidden_states = hidden_states + self.drop_path(
+            self.attention(self.layernorm_before(hidden_states), **kwargs)[0]
+        )
         return hidden_states + self.drop_path(self.mlp(self.layernorm_after(hidden_states)))
 
 
@@ -676,21 +680,18 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
             )
         return [None for _ in self.embeddings]
 
-    def encode(
-        self,
-        pixel_values: torch.Tensor | None,
-        interpolate_pos_encoding: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[list[list[torch.Tensor]], list[tuple[int, int]] | list[None]]:
+    def embed(
+        self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None = None
+    ) -> tuple[list[torch.Tensor], list[tuple[int, int]] | list[None]]:
         """
-        The images through embeddings and stages.
+        The images through the embeddings.
 
         Args:
             pixel_values: (B, channels, H, W), checked here.
             interpolate_pos_encoding: Whether H and W may be other than the configured size.
 
         Returns:
-            For every stage the tokens of every branch after it, each (B, T, C) of that branch; and what `choose_grid_sizes` returned.
+            The tokens of every branch, each (B, T, C) of that branch; and what `choose_grid_sizes` returned.
         """
         pixel_values = check_pixel_values(pixel_values, self.config)
         height, width = pixel_values.shape[-2:]
@@ -702,14 +703,7 @@ class CrossViTTrunk(CrossViTPreTrainedModel):
         hidden_states = [
             embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
         ]
-        # As in `capture_outputs`: the argument, if there is one, and else the configuration. Once for all layers, because a look into
-        # the configuration takes as long as a small matrix product.
-        kwargs.setdefault("output_attentions", self.config.output_attentions)
-        stage_outputs = []
-        for stage in self.stages:
-            hidden_states = stage(hidden_states, **kwargs)
-            stage_outputs.append(hidden_states)
-        return stage_outputs, grid_sizes
+        return hidden_states, grid_sizes
 
 
 @auto_docstring(
@@ -754,8 +748,10 @@ class CrossViTModel(CrossViTTrunk):
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
         (torch.Size([1, 197, 192]), torch.Size([1, 288]))
         ```"""
-        stage_outputs, _ = self.encode(pixel_values, interpolate_pos_encoding, **kwargs)
-        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, stage_outputs[-1]))
+        branch_hidden_states, _ = self.embed(pixel_values, interpolate_pos_encoding)
+        for stage in self.stages:
+            branch_hidden_states = stage(branch_hidden_states, **kwargs)
+        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, branch_hidden_states))
 
         # On request only, because pipelines split every item of an output along the batch, and a tuple of branches cannot be split.
         requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
@@ -909,7 +905,11 @@ class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
         >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 240, 360)).feature_maps]
         [(1, 96, 20, 30), (1, 192, 14, 21)]
         ```"""
-        stage_outputs, grid_sizes = self.encode(pixel_values, interpolate_pos_encoding=True, **kwargs)
+        branch_hidden_states, grid_sizes = self.embed(pixel_values, interpolate_pos_encoding=True)
+        stage_outputs = []
+        for stage in self.stages:
+            branch_hidden_states = stage(branch_hidden_states, **kwargs)
+            stage_outputs.append(branch_hidden_states)
         feature_maps, names = [], iter(self.stage_names)
         for branch, grid_size in enumerate(grid_sizes):
             for hidden_states in stage_outputs:
