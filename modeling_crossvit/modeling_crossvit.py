@@ -382,10 +382,12 @@ class CrossViTCrossAttention(CrossViTAttention):
         token_queries = torch.matmul(query_states, key_weight).transpose(0, 1)  # (B, h, C)
         attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
         pooled_tokens = torch.matmul(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
-        attn_output = torch.matmul(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
+        if self.v_proj.bias is None:
+            attn_output = torch.matmul(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
+        else:
+            value_bias = self.v_proj.bias.view(-1, 1, self.head_dim)  # (C) -> (h, 1, d)
+            attn_output = torch.baddbmm(value_bias, pooled_tokens, value_weight.transpose(1, 2))
         attn_output = attn_output.transpose(0, 1).flatten(1)  # (h, B, d) -> (B, C)
-        if self.v_proj.bias is not None:
-            attn_output = attn_output + self.v_proj.bias
         if self.k_proj.bias is not None and torch.is_grad_enabled():
             # The gradient is zero, but there must be one: data parallelism waits for that of every parameter.
             attn_output = attn_output + 0 * self.k_proj.bias

@@ -1,0 +1,184 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+What makes the model fast, counted and not timed, because a count is the same on every machine: the multiply-adds of a forward pass against
+Table 1 of the paper and timm's model, the number of its operations, and the bytes that a fusion copies. And the benchmark itself: its ratios,
+its refusal to mix machines, and that the page and the README show what was measured.
+
+    pytest tests/test_speed.py
+"""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import interleaving
+import pytest
+import speed
+import torch
+from parity import timm_model
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from crossvit import CrossViTConfig, CrossViTForImageClassification
+from crossvit.checkpoints import convert_checkpoint
+
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+# Variant and GFLOPs of the table of published models, which are Table 1 of the paper.
+TABLE_1 = dict(re.findall(r"^\| `(crossvit_\w+)` \|(?:[^|]*\|){4} ([\d.]+) \|", README, re.M))
+
+
+class CountOperations(TorchDispatchMode):
+    """Counts the operations that compute or copy, and the bytes that `cat` and `copy_` write. Views do neither."""
+
+    def __enter__(self):
+        self.operations: Counter = Counter()
+        self.copied = 0
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = function.name().partition(".")[0]
+        tensors = [
+            tensor for tensor in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)
+        ]
+        is_view = isinstance(result, torch.Tensor) and any(
+            result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr() for tensor in tensors
+        )
+        if isinstance(result, torch.Tensor | tuple) and not is_view and name != "aten::unbind":
+            self.operations[name] += 1
+            if name in ("aten::cat", "aten::copy_", "aten::clone", "aten::_to_copy"):
+                self.copied += result.numel() * result.element_size()
+        return result
+
+
+def count(call) -> CountOperations:
+    with torch.no_grad(), CountOperations() as counted:
+        call()
+    return counted
+
+
+def model_of(variant: str, **overrides) -> CrossViTForImageClassification:
+    return CrossViTForImageClassification(CrossViTConfig.from_variant(variant, num_labels=1000, **overrides)).eval()
+
+
+@pytest.mark.parametrize("variant", TABLE_1)
+def test_multiply_adds(variant):
+    """The paper's with keys and values of all tokens, which it counts, up to 2 % or its last digit; and fewer without."""
+    with torch.device("meta"):
+        model = model_of(variant)
+        pixel_values = torch.empty(1, 3, *[model.config.image_size] * 2)
+    model.set_attn_implementation("eager")
+    with_keys = speed.multiply_adds(lambda: model(pixel_values))
+    model.set_attn_implementation("sdpa")
+    without_keys = speed.multiply_adds(lambda: model(pixel_values))
+    assert with_keys / 1e9 == pytest.approx(float(TABLE_1[variant]), rel=0.02, abs=0.05)
+    assert without_keys < 0.97 * with_keys
+
+
+def test_operations_of_a_forward_pass():
+    """Against timm's model: two products more per self-attention, because q, k and v are layers of their own. Fused they are one."""
+    reference, pixel_values = timm_model("crossvit_tiny_240"), torch.randn(1, 3, 240, 240)
+    model = convert_checkpoint(reference.state_dict(), "crossvit_tiny_240").eval()
+    expected = count(lambda: reference(pixel_values)).operations.total()
+    side_by_side = 1  # `pooler_output`
+    assert count(lambda: model(pixel_values)).operations.total() <= expected + 2 * 15 + side_by_side
+    model.fuse_for_inference()
+    count(lambda: model(pixel_values))  # prepares the weights
+    fused = count(lambda: model(pixel_values)).operations
+    assert fused.total() <= expected + side_by_side
+    # What is left beside the 60 products of the layers: q and o of each fusion, f and g, and the heads.
+    assert fused["aten::addmm"] + fused["aten::mm"] <= 6 * 4 + 2
+
+
+def test_bytes_that_the_fusion_copies():
+    """Its own CLS token before the patches of the other branch, and the new one before its own patches; nothing else is copied."""
+    model = model_of("crossvit_tiny_240")
+    small, large = torch.randn(2, 401, 96), torch.randn(2, 197, 192)
+    fusion = model.crossvit.stages[0].fusions[0]
+    per_head = 2 * 192 * 4 * 8  # vectors of one per head, in another order
+    copied = count(lambda: fusion(small, large)).copied
+    assert 0 <= copied - (small.nbytes + large.nbytes) <= per_head
+
+
+def test_memory_of_a_forward_pass():
+    """No more than timm's model at the peak."""
+    reference, pixel_values = timm_model("crossvit_tiny_240"), torch.randn(2, 3, 240, 240)
+    model = convert_checkpoint(reference.state_dict(), "crossvit_tiny_240").eval()
+    expected = interleaving.peak_bytes(speed.without_gradients(reference, pixel_values))
+    assert interleaving.peak_bytes(speed.without_gradients(model, pixel_values)) <= expected
+
+
+# The benchmark
+
+
+def test_ratios_are_of_the_same_round():
+    """A round in which the machine is ten times as slow changes nothing, because it meets both contenders."""
+    times = {"reference": [2.0, 20.0, 4.0, 2.0], "contender": [1.0, 10.0, 2.0, 0.5]}
+    assert interleaving.ratios(times, "contender", "reference") == (2.0, 2.0, 3.5)
+
+
+def test_contenders_take_turns_in_changing_order(monkeypatch):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    monkeypatch.setattr(interleaving, "seconds_of", lambda call, repeats=1: call() or 0.06)
+    times = interleaving.interleave(calls, seconds=0.06 * 3 * 8)
+    rounds = ["".join(order[start : start + 3]) for start in range(6, len(order), 3)]
+    assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds) and len(rounds) == 8
+    assert len(set(rounds)) > 2
+    assert times == {name: [0.06] * 8 for name in "abc"}
+
+
+def test_results_of_another_machine_are_refused(tmp_path):
+    machine = interleaving.this_machine("cpu")
+    results = interleaving.Results(tmp_path / "results.json", machine)
+    results.add("training", "crossvit_tiny_240", 8, seconds={"timm": [1.0]})
+    results.add("loading", "crossvit_tiny_240", 1, seconds={"timm": [3.0]})
+    again = interleaving.Results(tmp_path / "results.json", machine)
+    again.add("training", "crossvit_tiny_240", 8, seconds={"timm": [2.0]})
+    assert [row["seconds"]["timm"] for row in again.of("training")] == [[2.0]]
+    assert len(again.measurements) == 2
+    before = (tmp_path / "results.json").read_text()
+    for key, value in (
+        ("threads", 64),
+        ("processor", "another"),
+        ("versions", {"torch": "2.0"}),
+        ("instructions", []),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be merged .* {key} .* there, .* here"):
+            interleaving.Results(tmp_path / "results.json", {**machine, key: value})
+    assert (tmp_path / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_page_shows_what_was_measured(device, monkeypatch):
+    """Written again from the results, the page and the README stay as they are."""
+    path = ROOT / "docs" / f"speed_{device}.json"
+    results = interleaving.Results(path, json.loads(path.read_text())["machine"])
+    pages = {"docs/speed.md": ROOT / "docs" / "speed.md", "README.md": ROOT / "README.md"}
+    texts = {name: page.read_text() for name, page in pages.items()}
+    filled = []
+
+    def fill(page, places):
+        text = texts["README.md" if page.endswith("README.md") else "docs/speed.md"]
+        for place, content in places.items():
+            assert f"<!-- {place} -->\n{content}\n<!-- end -->" in text, place
+            filled.append(place)
+
+    monkeypatch.setattr(speed, "fill", fill)
+    monkeypatch.setattr(speed, "draw_fusion", lambda *arguments: None)
+    speed.write_page(results, device)
+    assert ("speed" in filled) == (device == "cpu") and "machine" in " ".join(filled)
