@@ -52,11 +52,16 @@ class CountOperations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         name = function.name().partition(".")[0]
-        tensors = [
-            tensor for tensor in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)
+        # A view shares the memory of an argument. Weights in the layout of oneDNN have no memory that one could ask for.
+        arguments = [
+            argument
+            for argument in torch.utils._pytree.tree_leaves((args, kwargs))
+            if isinstance(argument, torch.Tensor) and argument.layout == torch.strided
         ]
         is_view = isinstance(result, torch.Tensor) and any(
-            result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr() for tensor in tensors
+            result.untyped_storage().data_ptr() == argument.untyped_storage().data_ptr()
+            for argument in arguments
+            if result.layout == torch.strided
         )
         if isinstance(result, torch.Tensor | tuple) and not is_view and name != "aten::unbind":
             self.operations[name] += 1
