@@ -24,7 +24,13 @@ import numpy as np
 from PIL import Image
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    PILImageResampling,
+    SizeDict,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring, logging
 
@@ -62,7 +68,7 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
             f"An image of mode {image.mode!r} has more than 8 bits per channel; converted to RGB, as timm and PIL do it, all "
             "values above 255 become white. Scale such images to 0..255 before the image processor."
         )
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # Pillow would copy it
 
 
 def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -197,6 +203,36 @@ class CrossViTImageProcessorMixin(_Backend):
         )
 
 
+def _resizes_and_crops(
+    do_resize: bool,
+    size: Any,
+    resample: Any,
+    do_center_crop: bool,
+    crop_size: Any,
+    do_convert_rgb: bool,
+    **kwargs: Any,
+) -> bool:
+    """Whether RGB images are resized by their shorter side with a filter of Pillow and then cropped without padding."""
+    return (
+        bool(do_convert_rgb and do_resize and do_center_crop)
+        and isinstance(resample, int)
+        and dict(size).keys() == {"shortest_edge"}
+        and dict(crop_size).keys() == {"height", "width"}
+        and max(crop_size.height, crop_size.width) <= size.shortest_edge
+    )
+
+
+def _resize_and_crop(image: Image.Image, size: Any, resample: int, crop_size: Any, **kwargs: Any) -> Image.Image:
+    """
+    The pixels of `resize` and then `center_crop`. Pillow resizes the width first and the height second. Columns that the crop drops are
+    dropped before the second step, because it would compute them in vain.
+    """
+    width, height = (int(size.shortest_edge * length / min(image.size)) for length in image.size)
+    left, top = round((width - crop_size.width) / 2), round((height - crop_size.height) / 2)
+    image = image.resize((width, image.height), resample).crop((left, 0, left + crop_size.width, image.height))
+    return image.resize((crop_size.width, height), resample).crop((0, top, crop_size.width, top + crop_size.height))
+
+
 @auto_docstring
 class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
     """PIL backend: equal to timm's evaluation transform of the same model, value for value."""
@@ -206,13 +242,24 @@ class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
             return np.array(convert_to_rgb(image))
         return super().convert_to_rgb(image, **kwargs)
 
+    def _preprocess_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """As in transformers, but with the usual settings a Pillow image is resized and cropped before it becomes an array."""
+        # A subclass may have steps of its own, which this would leave out.
+        if type(self) is CrossViTImageProcessorPil and _resizes_and_crops(**kwargs):
+            images = self._prepare_images_structure(images)
+            if all(isinstance(image, Image.Image) for image in images):
+                images = [_resize_and_crop(convert_to_rgb(image), **kwargs) for image in images]
+                kwargs["do_resize"] = False
+        return super()._preprocess_image_like_inputs(images, *args, **kwargs)
+
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs: Any) -> np.ndarray:
         """With torchvision's and timm's rounding; transformers' own is one pixel off for some sizes."""
         height, width = crop = cast(tuple[int, int], (size.height, size.width))
         missing = [max(0, cropped - length) for cropped, length in zip(crop, image.shape[-2:])]
-        image = np.pad(image, [(0, 0), *((pixels // 2, (pixels + 1) // 2) for pixels in missing)])
+        if any(missing):
+            image = np.pad(image, [(0, 0), *((pixels // 2, (pixels + 1) // 2) for pixels in missing)])
         top, left = (int(round((length - cropped) / 2.0)) for cropped, length in zip(crop, image.shape[-2:]))
-        return image[..., top : top + height, left : left + width]
+        return np.ascontiguousarray(image[..., top : top + height, left : left + width])
 
 
 __all__ = ["CrossViTImageProcessorPil"]

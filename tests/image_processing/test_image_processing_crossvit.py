@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 CrossViTImageProcessor (torchvision): within the rounding of its resize of the PIL processor, which equals timm's, on real
-photos of every kind.
+photos of every kind, and without a copy of the whole photo.
 
     pytest tests/image_processing
 """
@@ -21,6 +21,9 @@ photos of every kind.
 import pytest
 import torch
 from test_image_processing_pil_crossvit import KINDS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.transforms.functional import pil_to_tensor
+from transformers.image_utils import load_image, load_image_as_tensor
 
 from crossvit import CrossViTImageProcessor, CrossViTImageProcessorPil
 
@@ -49,6 +52,70 @@ def test_images_of_different_sizes_are_one_batch_in_order(photos):
     together = processor(batch, return_tensors="pt", disable_grouping=False).pixel_values
     alone = torch.cat([processor(image, return_tensors="pt").pixel_values for image in batch])
     assert torch.equal(together, alone)
+
+
+class LargeReads(TorchDispatchMode):
+    """Names the operations that read a whole photo; views do not."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.names = size, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view and any(isinstance(each, torch.Tensor) and each.numel() >= self.size for each in args):
+            self.names.append(function.overloadpacket.__name__)
+        return result
+
+
+@pytest.mark.parametrize("read", [lambda photo: photo, pil_to_tensor], ids=["PIL image", "tensor"])
+def test_only_the_resize_reads_the_whole_photo(photos, read):
+    """Both have the three bytes of a pixel side by side. Neither they nor what the resize leaves is copied as a whole."""
+    image, processor = read(photos["landscape"]), CrossViTImageProcessor()
+    with LargeReads(pil_to_tensor(photos["landscape"]).numel()) as reads:
+        processor(image, return_tensors="pt")
+    assert reads.names == ["_upsample_bicubic2d_aa"]
+    with LargeReads(3 * 274 * 274) as reads:
+        processor(image, return_tensors="pt")
+    assert reads.names == ["_upsample_bicubic2d_aa"]
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("step", ["all", "do_resize", "do_center_crop", "do_normalize"])
+def test_the_order_in_memory_changes_nothing(photos, step, device):
+    interleaved = pil_to_tensor(photos["landscape"])
+    planes = interleaved.contiguous()
+    assert interleaved.stride() != planes.stride()
+    processor = CrossViTImageProcessor(**({} if step == "all" else {step: False}))
+    ours, expected = (
+        processor(image, return_tensors="pt", device=device).pixel_values for image in (interleaved, planes)
+    )
+    assert torch.equal(ours, expected)
+    assert ours.is_contiguous()
+
+
+def test_normalizes_planes(photos):
+    """PyTorch takes six times longer for interleaved channels."""
+    planes = []
+
+    class Recording(CrossViTImageProcessor):
+        def normalize(self, image, *args, **kwargs):
+            planes.append(image.is_contiguous())
+            return super().normalize(image, *args, **kwargs)
+
+    Recording()([photos["landscape"], photos["small"]], return_tensors="pt")
+    assert planes == [True, True]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"quality": 30, "subsampling": 2}, {"quality": 95, "subsampling": 0}, {"progressive": True}]
+)
+@pytest.mark.parametrize("kind", ["landscape", "odd", "small", "grey", "CMYK", "EXIF-rotated"])
+def test_transformers_decoder_gives_pillow_s_pixels(photos, tmp_path, kind, options):
+    """What docs/images.md says of JPEG files, which a pipeline reads with Pillow and a data set may read as tensors."""
+    path = str(tmp_path / "photo.jpg")
+    photos[kind].save(path, exif=photos[kind].getexif(), **options)
+    assert torch.equal(load_image_as_tensor(path), pil_to_tensor(load_image(path)))
 
 
 def test_uses_its_backend():

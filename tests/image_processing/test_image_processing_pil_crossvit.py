@@ -23,7 +23,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from timm.data import create_transform
 from transformers import AutoImageProcessor
 
@@ -68,6 +68,51 @@ def test_equal_to_timm(photos, variant, kind):
     ours = processor_of(variant, CrossViTImageProcessorPil)(photos[kind], return_tensors="pt").pixel_values[0]
     assert ours.shape == expected.shape
     assert (ours - expected).abs().max() <= TOLERANCE
+
+
+class EachStepOnArrays(CrossViTImageProcessorPil):
+    """Subclasses go through `process_image`, `resize` and `center_crop`, which they may override."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "16-bit"])
+def test_the_short_way_gives_the_same_values(photos, kind):
+    sizes = [
+        {"size": {"shortest_edge": 274}},
+        {"size": {"shortest_edge": 240}},
+        {"crop_size": {"height": 99, "width": 40}},
+    ]
+    long_ways = [{"size": {"shortest_edge": 200}}, {"size": {"height": 250, "width": 260}}, {"do_center_crop": False}]
+    for options in (*sizes, *long_ways, *({"resample": resample} for resample in Image.Resampling)):
+        ours, expected = (
+            processor_class(**options)(photos[kind], return_tensors="pt").pixel_values
+            for processor_class in (CrossViTImageProcessorPil, EachStepOnArrays)
+        )
+        assert torch.equal(ours, expected), options
+
+
+def test_a_subclass_is_asked_for_each_step(photos):
+    class Mirrored(CrossViTImageProcessorPil):
+        def resize(self, image, size, **kwargs):
+            return super().resize(image[..., ::-1], size, **kwargs)
+
+    mirrored = Mirrored()(photos["landscape"], return_tensors="pt").pixel_values
+    expected = CrossViTImageProcessorPil()(ImageOps.mirror(photos["landscape"]), return_tensors="pt").pixel_values
+    assert torch.equal(mirrored, expected)
+
+
+def test_the_whole_photo_stays_a_pillow_image(photos, monkeypatch):
+    """Only the crop becomes an array, and the second step of the resize computes no column that the crop drops."""
+    resized, arrays = [], []
+    resize, tobytes = Image.Image.resize, Image.Image.tobytes
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *args: resized.append((self.size, size)) or resize(self, size, *args)
+    )
+    monkeypatch.setattr(Image.Image, "tobytes", lambda self, *args: arrays.append(self.size) or tobytes(self, *args))
+    width, height = photos["landscape"].size
+    resized_width = 274 * width // height
+    CrossViTImageProcessorPil()(photos["landscape"], return_tensors="pt")
+    assert resized == [((width, height), (resized_width, height)), ((240, height), (240, 274))]
+    assert arrays == [(240, 240)]
 
 
 @pytest.mark.parametrize("processor_class", PROCESSORS)

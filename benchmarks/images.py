@@ -1,0 +1,133 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+What is timed around images: the image processors beside timm's transform, and pipelines beside that of transformers' TimmWrapper. The
+functions make the contenders; all of them do the same work on the same photos, with the same weights.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from parity import timm_model
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from timm.models import save_for_hf
+from torch.utils.data import Dataset
+from torchvision.transforms.functional import pil_to_tensor
+from transformers import TimmWrapperForImageClassification, TimmWrapperImageProcessor, pipeline
+from transformers.image_utils import load_image_as_tensor
+
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil
+
+
+# Of docs/images.md.
+SETTING = {"num_workers": 1, "batch_size": 4}
+Call = Callable[[], Any]
+
+
+def photos(width: int = 640, height: int = 480) -> list[Image.Image]:
+    """scikit-learn's two photos in the size that cameras and data sets have most often."""
+    return [Image.fromarray(array).resize((width, height)) for array in load_sample_images().images]
+
+
+def save_timm_model(variant: str, folder: Path) -> Path:
+    """timm's folder of this model with random weights, without the number of classes, where transformers 5.24 fails on it."""
+    save_for_hf(timm_model(variant), folder, safe_serialization=True)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.get("model_args", {}).pop("num_classes", None)
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def processor_calls(images: list[Image.Image], folder: Path) -> dict[str, dict[str, Call]]:
+    """
+    For each kind of input the contenders, which process the photos one after the other. Tensors are bytes with interleaved channels, as
+    JPEG decoders give them; timm's transform needs floats of 0..1 and gets them by a division inside the measured call.
+
+    Args:
+        images: RGB photos.
+        folder: Where timm's model lies, whose evaluation transform is the standard (`save_timm_model`).
+    """
+    variant = json.loads((folder / "config.json").read_text())["architecture"]
+    data_config = timm.data.resolve_data_config(timm.get_pretrained_cfg(variant).to_dict())
+    transform = timm.data.create_transform(**data_config)
+    wrapper = TimmWrapperImageProcessor.from_pretrained(folder)
+    tensors = [pil_to_tensor(image) for image in images]
+
+    def call(processor, inputs: list[Any]) -> Call:
+        return lambda: [processor(each) for each in inputs]
+
+    def pixels(processor):
+        return lambda image: processor(image, return_tensors="pt").pixel_values
+
+    here = {
+        "here, torchvision": pixels(CrossViTImageProcessor.from_pretrained(folder)),
+        "here, PIL": pixels(CrossViTImageProcessorPil.from_pretrained(folder)),
+    }
+    of_images = {"timm": transform, "TimmWrapper": pixels(wrapper), **here}
+    of_tensors = {
+        "timm": lambda tensor: transform(tensor / 255),
+        "TimmWrapper": lambda tensor: pixels(wrapper)(tensor / 255),
+        **here,
+    }
+    return {
+        "PIL images to tensors": {name: call(processor, images) for name, processor in of_images.items()},
+        "tensors to tensors": {name: call(processor, tensors) for name, processor in of_tensors.items()},
+    }
+
+
+class Photos(Dataset):
+    """JPEG files as tensors. This is the class of docs/images.md."""
+
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return load_image_as_tensor(self.paths[index])
+
+
+def pipeline_calls(jpegs: Path, folder: Path) -> dict[str, Call]:
+    """
+    The pipelines for all JPEG files of a folder: as transformers calls them by default, and with the setting of docs/images.md.
+
+    Args:
+        jpegs: A folder with JPEG files.
+        folder: Where timm's model lies (`save_timm_model`). Both pipelines have its weights.
+    """
+    paths = sorted(map(str, jpegs.glob("*.jpg")))
+    wrapper = pipeline(
+        "image-classification",
+        model=TimmWrapperForImageClassification.from_pretrained(folder).eval(),
+        image_processor=TimmWrapperImageProcessor.from_pretrained(folder),
+    )
+    here = pipeline(
+        "image-classification",
+        model=CrossViTForImageClassification.from_pretrained(folder).eval(),
+        image_processor=CrossViTImageProcessor.from_pretrained(folder),
+    )
+    return {
+        "TimmWrapper, default": lambda: wrapper(paths),
+        # Its image processor refuses tensors of bytes, so that it gets the paths.
+        "TimmWrapper, same setting": lambda: wrapper(paths, **SETTING),
+        "here, default": lambda: here(paths),
+        "here, setting of this page": lambda: list(here(Photos(paths), **SETTING)),
+    }
