@@ -12,7 +12,7 @@ TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells
+.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
@@ -68,6 +68,9 @@ benchmark-training: $(DEV) quickstart  ## Measure what the training examples rea
 
 benchmark-solar-cells: $(DEV)  ## Measure how well solar cells are judged: docs/solar_cells.md
 	$(BIN)/python benchmarks/solar_cells.py
+
+benchmark-speed: $(DEV)  ## Measure the speed beside timm, DeiT and ViT: docs/speed.md and the README
+	$(BIN)/python benchmarks/speed.py
 
 pictures: $(DEV)  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -16,6 +16,7 @@ What is timed around images: the image processors beside timm's transform, and p
 functions make the contenders; all of them do the same work on the same photos, with the same weights.
 """
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -124,10 +125,15 @@ def pipeline_calls(jpegs: Path, folder: Path) -> dict[str, Call]:
         model=CrossViTForImageClassification.from_pretrained(folder).eval(),
         image_processor=CrossViTImageProcessor.from_pretrained(folder),
     )
+    fused = pipeline(
+        "image-classification",
+        model=copy.deepcopy(here.model).fuse_for_inference(),
+        image_processor=here.image_processor,
+    )
     return {
         "TimmWrapper, default": lambda: wrapper(paths),
         # Its image processor refuses tensors of bytes, so that it gets the paths.
         "TimmWrapper, same setting": lambda: wrapper(paths, **SETTING),
         "here, default": lambda: here(paths),
-        "here, setting of this page": lambda: list(here(Photos(paths), **SETTING)),
+        "here, setting of this page": lambda: list(fused(Photos(paths), **SETTING)),
     }

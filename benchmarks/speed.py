@@ -39,10 +39,10 @@ import matplotlib.pyplot as plt
 import timm
 import torch
 import transformers
+from images import photos, pipeline_calls, processor_calls, save_timm_model
 from interleaving import Results, interleave, peak_bytes, ratios, this_machine
 from pages import DOCS, fill
 from parity import timm_model
-from timm.models._hub import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import (
@@ -81,14 +81,6 @@ def multiply_adds(call: Callable[[], Any]) -> int:
     return counter.get_total_flops() // 2
 
 
-def save_timm_model(model: torch.nn.Module, folder: Path) -> None:
-    """As timm saves it, but without the number of classes among the arguments, where transformers 5.24 fails on it."""
-    save_for_hf(model, folder, safe_serialization=True)
-    config = json.loads((folder / "config.json").read_text())
-    config.get("model_args", {}).pop("num_classes", None)
-    (folder / "config.json").write_text(json.dumps(config))
-
-
 class Contenders:
     """The models of one variant with the same random weights, on one device."""
 
@@ -96,7 +88,7 @@ class Contenders:
         self.device, self.dtype = device, dtype
         reference = timm_model(variant)
         with tempfile.TemporaryDirectory() as folder:
-            save_timm_model(reference, Path(folder))
+            save_timm_model(variant, Path(folder))
             self.wrapper = self.ready(TimmWrapperForImageClassification.from_pretrained(folder))
             self.here = self.ready(CrossViTForImageClassification.from_pretrained(folder))
         self.timm = self.ready(reference)
@@ -250,7 +242,7 @@ def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) ->
     """From a folder that timm wrote, and from one that this package wrote."""
     for variant in variants:
         with tempfile.TemporaryDirectory() as folder:
-            save_timm_model(timm_model(variant), Path(folder) / "timm")
+            save_timm_model(variant, Path(folder) / "timm")
             CrossViTForImageClassification.from_pretrained(Path(folder) / "timm").save_pretrained(
                 Path(folder) / "here"
             )
@@ -261,6 +253,21 @@ def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) ->
                 "here, own folder": lambda: CrossViTForImageClassification.from_pretrained(Path(folder) / "here"),
             }
             yield "loading", variant, 1, calls, {}
+
+
+def images(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """The image processors on one thread, and the pipelines from JPEG files to labels; both with the tiny model."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save_timm_model("crossvit_tiny_240", Path(folder) / "timm")
+        pictures = photos()
+        threads = torch.get_num_threads()
+        for kind, calls in processor_calls(pictures, weights).items():
+            torch.set_num_threads(1)
+            yield f"processors, {kind}", "crossvit_tiny_240", len(pictures), calls, {}
+            torch.set_num_threads(threads)
+        for index, photo in enumerate(16 * pictures):
+            photo.save(Path(folder) / f"{index}.jpg")
+        yield "pipeline", "crossvit_tiny_240", 16 * len(pictures), pipeline_calls(Path(folder), weights), {}
 
 
 def memory(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
@@ -347,6 +354,7 @@ WORKS = {
     "inference": inference,
     "training": training,
     "modes": modes,
+    "images": images,
     "loading": loading,
     "memory": memory,
     "fusion": fusion,
@@ -449,6 +457,20 @@ def loading_table(results: Results) -> str:
     return table("| model | timm | " + " | ".join(names) + " |", rows)
 
 
+def time_per_image(row: dict[str, Any], name: str) -> str:
+    return f"{1e3 * statistics.median(row['seconds'][name]) / row['batch']:.1f} ms"
+
+
+def images_table(results: Results, work: str, reference: str) -> str:
+    rows = [
+        [row["work"].removeprefix("processors, "), name, time_per_image(row, name), cell(row, name, reference)]
+        for row in results.measurements
+        if row["work"].startswith(work)
+        for name in row["seconds"]
+    ]
+    return table(f"| work | by | per image | times the speed of {reference} |", rows)
+
+
 def memory_table(results: Results) -> str:
     rows = [
         [f"`{row['variant']}`", work.removeprefix("memory of "), row["batch"]]
@@ -505,6 +527,14 @@ def write_page(results: Results, device: str) -> None:
     print(f"wrote {fill('speed.md', {prefix + name: make(results) for name, make in tables.items()})}")
     if device == "cpu":
         draw_fusion(results, DOCS / "speed_fusion.png")
+        fill(
+            "images.md",
+            {
+                "machine": machine_sentence(results),
+                "processors": images_table(results, "processors", "timm"),
+                "pipeline": images_table(results, "pipeline", "TimmWrapper, default"),
+            },
+        )
         fill("../README.md", {"speed": summary_table(results)})
 
 

@@ -173,12 +173,10 @@ def test_page_shows_what_was_measured(device, monkeypatch):
     """Written again from the results, the page and the README stay as they are."""
     path = ROOT / "docs" / f"speed_{device}.json"
     results = interleaving.Results(path, json.loads(path.read_text())["machine"])
-    pages = {"docs/speed.md": ROOT / "docs" / "speed.md", "README.md": ROOT / "README.md"}
-    texts = {name: page.read_text() for name, page in pages.items()}
     filled = []
 
     def fill(page, places):
-        text = texts["README.md" if page.endswith("README.md") else "docs/speed.md"]
+        text = (ROOT / "docs" / page).read_text()
         for place, content in places.items():
             assert f"<!-- {place} -->\n{content}\n<!-- end -->" in text, place
             filled.append(place)
