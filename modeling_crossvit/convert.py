@@ -149,7 +149,7 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
 
 
 @contextlib.contextmanager
-def _replace_folder(output: Path) -> Iterator[Path]:
+def replace_folder(output: Path) -> Iterator[Path]:
     """A folder to write in. When all is written, it takes the place of `output`; when something fails, it is removed."""
     # On the disk of `output`, because a folder cannot be renamed to another disk.
     ancestor = next(folder for folder in output.absolute().parents if folder.is_dir())
@@ -168,12 +168,16 @@ def _replace_folder(output: Path) -> Iterator[Path]:
             raise
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def check_output(output: Path, overwrite: bool, others: tuple[str, ...] = ()) -> None:
+    """
+    Refuses a folder with files that no saved model has, and without `overwrite` one that holds a model. `others` are patterns of files
+    that a command writes beside those of a saved model.
+    """
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file. Give a folder.")
     if not output.is_dir() or not any(output.iterdir()):
         return
-    patterns = (*SAVED_FILES, ".cache")
+    patterns = (*SAVED_FILES, ".cache", *others)
     foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
     if foreign:
         raise ValueError(
@@ -261,7 +265,7 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
         model.config.id2label = dict(enumerate(imagenet_classes()))
         model.config.label2id = {label: index for index, label in model.config.id2label.items()}
 
-    with _replace_folder(output) as folder:
+    with replace_folder(output) as folder:
         model.save_pretrained(folder)
         _image_processor(variant).save_pretrained(folder)
         # The model is read from the folder, so that what is compared is what users will load.
@@ -287,7 +291,7 @@ def convert_to_timm(source: str, output: Path) -> str:
     state_dict = to_timm_state_dict(model)
     variant = find_variant(state_dict)
     comparison = _compare(model, variant, state_dict)
-    with _replace_folder(output) as folder:
+    with replace_folder(output) as folder:
         save_file({key: tensor.contiguous() for key, tensor in state_dict.items()}, folder / WEIGHTS)
     return (
         f'timm.create_model("{variant}", num_classes={model.config.num_labels}, checkpoint_path="{output}/{WEIGHTS}"): '
@@ -323,14 +327,14 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--all converts every variant: leave --variant out")
     try:
         if not arguments.all:
-            _check_output(arguments.output, arguments.overwrite)
+            check_output(arguments.output, arguments.overwrite)
             if arguments.to_timm:
                 print(convert_to_timm(arguments.source, arguments.output))
             else:
                 print(convert(arguments.source, arguments.output, arguments.variant, arguments.push_to_hub))
         else:
             for variant in CROSSVIT_VARIANTS:
-                _check_output(arguments.output / variant, arguments.overwrite)
+                check_output(arguments.output / variant, arguments.overwrite)
             for variant in tqdm(CROSSVIT_VARIANTS, desc="models"):
                 repo_id = f"{arguments.push_to_hub}/{variant}" if arguments.push_to_hub else None
                 tqdm.write(convert(variant, arguments.output / variant, push_to_hub=repo_id))

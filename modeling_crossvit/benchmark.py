@@ -1,0 +1,211 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The fastest way to run a model on this computer, measured with your model and your images:
+
+    python -m crossvit.benchmark models/my_model --images photos --batch_size 1 8
+
+A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU. The forms take turns in an
+order that changes with each round, so that whatever else the computer does hits all of them. Half of the images calibrate int8, and on the
+other half the labels of each form are compared with those of PyTorch without changes ("eager"). A form that keeps fewer than 99 % of
+them is never recommended.
+"""
+
+import argparse
+import copy
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from crossvit.deployment import (
+    FORMS,
+    INSTALL,
+    Classifier,
+    Form,
+    Predict,
+    find_missing,
+    load_for_deployment,
+    quiet,
+    read_images,
+)
+
+
+EAGER = next(iter(FORMS))
+LEAST_EQUAL_LABELS = 0.99
+
+
+@dataclass
+class Row:
+    """What was measured of one form: a note if it could not be, or what is needed for the table."""
+
+    note: str | None = None
+    making: float = 0.0  # seconds until it has answered a batch of each size
+    equal: int = 0  # images with the label of eager
+    seconds: dict[int, list[float]] = field(default_factory=dict)  # by batch size, one number for each round
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:160]
+
+
+def _labels(predict: Predict, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    return torch.cat([predict(batch).argmax(-1) for batch in images.split(batch_size)])
+
+
+def make(
+    form: Form, model: Classifier, calibration: torch.Tensor, images: torch.Tensor, batch_sizes: list[int]
+) -> tuple[Row, Predict | None, torch.Tensor | None]:
+    """The row of a form so far, the form as a function, and the labels that it gives to the images."""
+    if missing := find_missing(form.packages):
+        return Row(note=f"needs {', '.join(missing)}: {INSTALL}"), None, None
+    try:
+        with quiet():
+            start = time.perf_counter()
+            predict = form.make(copy.deepcopy(model), calibration if form.needs_calibration else None)
+            for batch_size in batch_sizes:
+                predict(images[:batch_size])
+            making = time.perf_counter() - start
+            return Row(making=making), predict, _labels(predict, images, max(batch_sizes))
+    except Exception as error:  # Whatever a runtime raises is a row of the table.
+        return Row(note=f"failed: {_first_line(error)}"), None, None
+
+
+def measure(
+    model: Classifier, images: torch.Tensor, batch_sizes: list[int], names: list[str], rounds: int
+) -> tuple[dict[str, Row], int]:
+    """A row for each form, and the number of images whose labels were compared."""
+    calibration, images = images[::2], images[1::2]
+    rows, functions, expected = {}, {}, torch.empty(0)
+    bar = tqdm(names)
+    for name in bar:
+        bar.set_description(f"making {name}")
+        rows[name], predict, labels = make(FORMS[name], model, calibration, images, batch_sizes)
+        if predict is not None:
+            functions[name] = predict
+            expected = labels if name == EAGER else expected
+            rows[name].equal = int((labels == expected).sum())
+    order = list(functions)
+    for _ in tqdm(range(rounds), desc="rounds"):
+        random.shuffle(order)
+        for name in order:
+            for batch_size in batch_sizes:
+                batch = images[:batch_size]
+                start = time.perf_counter()
+                functions[name](batch)
+                rows[name].seconds.setdefault(batch_size, []).append(time.perf_counter() - start)
+    return rows, len(images)
+
+
+def _ratios(rows: dict[str, Row], name: str, batch_size: int) -> list[float]:
+    """How many times as fast as eager the form is, for each round."""
+    pairs = zip(rows[EAGER].seconds[batch_size], rows[name].seconds[batch_size], strict=True)
+    return [eager / own for eager, own in pairs]
+
+
+def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
+    heads = ["form", "ready after", "equal labels"]
+    for batch_size in batch_sizes:
+        heads += [f"batch of {batch_size}", "times as fast (middle half)"]
+    lines = [heads, ["---"] * len(heads)]
+    for name, row in rows.items():
+        if row.note:
+            lines.append([name, row.note, *[""] * (len(heads) - 2)])
+            continue
+        cells = [name, f"{row.making:.1f} s", f"{row.equal} of {compared}"]
+        for batch_size in batch_sizes:
+            low, middle, high = statistics.quantiles(_ratios(rows, name, batch_size), n=4, method="inclusive")
+            seconds = statistics.median(row.seconds[batch_size])
+            cells += [f"{1000 * seconds:.1f} ms", f"{middle:.2f} ({low:.2f} to {high:.2f})"]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def fastest(rows: dict[str, Row], compared: int, batch_size: int) -> str:
+    """The name of the fastest form that keeps the labels."""
+    equal = [name for name, row in rows.items() if not row.note and row.equal >= LEAST_EQUAL_LABELS * compared]
+    return max(equal, key=lambda name: statistics.median(_ratios(rows, name, batch_size)))
+
+
+def advice(rows: dict[str, Row], compared: int, batch_sizes: list[int], model: str, images: Path) -> str:
+    """What to write for the fastest form of each batch size."""
+    chosen: dict[str, list[str]] = {}
+    for batch_size in batch_sizes:
+        chosen.setdefault(fastest(rows, compared, batch_size), []).append(str(batch_size))
+    text = []
+    for name, sizes in chosen.items():
+        form = FORMS[name]
+        text.append(f"Fastest for batches of {' and '.join(sizes)}: {name}.")
+        if form.command:
+            text.append(f"Once:\n\n{form.command.format(model=model, images=images)}\n\nThen:")
+        text.append(f"{form.code.format(model=model)}\nlogits = model(pixel_values=pixel_values).logits")
+    return "\n\n".join(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m crossvit.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="name on the Hub or folder of a classifier")
+    parser.add_argument(
+        "--images", required=True, type=Path, help="folder of images like those that the model will see"
+    )
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8], help="one or several, by default 1 and 8")
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=list(FORMS), help="by default all", metavar="FORM"
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="how often each form is timed, by default 20")
+    parser.add_argument(
+        "--max_images", type=int, default=1000, help="how many images are read, by default at most 1000"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    for option, least in (("batch_size", 1), ("rounds", 2), ("max_images", 2)):
+        value = getattr(arguments, option)
+        if min(value if isinstance(value, list) else [value]) < least:
+            parser.error(f"--{option} {value} is too small: expected at least {least}")
+    batch_sizes = list(dict.fromkeys(arguments.batch_size))
+    # Eager is always there, because the others are compared with it.
+    names = [name for name in FORMS if name == EAGER or name in arguments.forms]
+    try:
+        model, image_processor = load_for_deployment(arguments.model)
+        images = read_images(arguments.images, image_processor, arguments.max_images)
+        if len(images) < 2 * max(batch_sizes):
+            raise ValueError(
+                f"--images {arguments.images} gave {len(images)} images. Half of them calibrate, and the other half must fill a batch of "
+                f"{max(batch_sizes)}: give at least {2 * max(batch_sizes)} images, or a smaller --batch_size."
+            )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    rows, compared = measure(model, images, batch_sizes, names, arguments.rounds)
+    if rows[EAGER].note:
+        raise SystemExit(f"error: the model itself does not run: {rows[EAGER].note}")
+    print(table(rows, compared, batch_sizes))
+    changed = [name for name, row in rows.items() if not row.note and row.equal < LEAST_EQUAL_LABELS * compared]
+    if changed:
+        print(f"\nNot recommended, because fewer than 99 % of the labels are equal: {'; '.join(changed)}.")
+    print(f"\n{advice(rows, compared, batch_sizes, arguments.model, arguments.images)}")
+
+
+if __name__ == "__main__":
+    main()
