@@ -40,9 +40,10 @@ import timm
 import torch
 import transformers
 from images import photos, pipeline_calls, processor_calls, save_timm_model
-from interleaving import Results, interleave, peak_bytes, ratios, this_machine
+from interleaving import Results, interleave, peak_bytes, ratios, synchronize, this_machine
 from pages import DOCS, fill
 from parity import timm_model
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import (
@@ -56,12 +57,14 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification
+from crossvit.deployment import FORMS
 from crossvit.modeling_crossvit import CrossViTFusion, CrossViTSelfAttention
 
 
 VARIANTS = ("crossvit_tiny_240", "crossvit_small_240", "crossvit_18_dagger_240", "crossvit_base_240")
 BATCHES = {"cpu": (1, 4, 8, 32), "cuda": (1, 8, 32, 256)}
 TRAINING_BATCH = {"cpu": 8, "cuda": 256}
+MODE_BATCHES = {"cpu": (1, 8), "cuda": (1, 256)}
 
 # The ordinary function under a name that the model does not know: its cross-attentions then have keys and values of all tokens.
 AttentionInterface.register("sdpa_with_keys", sdpa_attention_forward)
@@ -205,37 +208,52 @@ def training(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -
         yield "training", variant, batch, calls, {}
 
 
+def with_graphs(model: torch.nn.Module) -> Callable[..., Any]:
+    return torch.compile(model, dynamic=False, fullgraph=True, mode="reduce-overhead")
+
+
+def with_flash_attention(model: torch.nn.Module) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return model(*args, **kwargs)
+
+    return call
+
+
 def modes(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
     """The deployed forms of crossvit.deployment, beside timm's model as it is and compiled. The first call of each is timed too."""
+    on_gpu = {"CUDA graphs": with_graphs, "flash attention": with_flash_attention}
     for variant in variants[:2]:
         models = Contenders(variant, device, torch.bfloat16 if device == "cuda" else torch.float32)
         calibration = models.images(16)
-        for batch in batches[::2]:
+        for batch in MODE_BATCHES[device]:
             images = models.images(batch)
-            whole = {"dynamic": False, "fullgraph": True}
-            makers = {
-                "timm": lambda: without_gradients(models.timm, images),
-                "timm, compiled": lambda: without_gradients(
-                    torch.compile(copy.deepcopy(models.timm), **whole), images
-                ),
-            }
+
+            def of_timm(change: Callable[[Any], Any], images=images, models=models) -> Callable[[], Any]:
+                return without_gradients(change(copy.deepcopy(models.timm)), images)
+
+            makers = {"timm": partial(of_timm, lambda model: model), "timm, compiled": partial(of_timm, torch.compile)}
             for name, form in FORMS.items():
-                makers[name] = lambda form=form: partial(form.make(copy.deepcopy(models.here), calibration), images)
-            if device == "cuda":
-                graphs = {**whole, "mode": "reduce-overhead"}
-                for name, model in (("timm", models.timm), ("here", models.here)):
-                    makers[f"{name}, CUDA graphs"] = lambda model=model: without_gradients(
-                        torch.compile(copy.deepcopy(model), **graphs), images
+                if device == "cpu" or not (form.packages or "bfloat16" in name):
+                    makers[f"here, {name}"] = lambda form=form: partial(
+                        form.make(copy.deepcopy(models.here), calibration), images
                     )
-            calls, made = {}, {}
+            if device == "cuda":
+                for name, change in on_gpu.items():
+                    makers[f"timm, {name}"] = partial(of_timm, change)
+                    makers[f"here, {name}"] = lambda change=change: without_gradients(
+                        change(copy.deepcopy(models.here)), images
+                    )
+            calls, durations = {}, {}
+            torch.compiler.reset()
             for name, make in makers.items():
-                torch.compiler.reset()
                 with torch.compiler.config.patch(force_disable_caches=True):
                     start = time.perf_counter()
                     calls[name] = make()
                     calls[name]()
-                    made[name] = time.perf_counter() - start
-            yield "modes", variant, batch, calls, {"until_first_result": made}
+                    synchronize()
+                    durations[name] = time.perf_counter() - start
+            yield "modes", variant, batch, calls, {"until_first_result": durations}
 
 
 def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
