@@ -19,6 +19,7 @@ Runtime or OpenVINO. `FORMS` lists them. `python -m crossvit.benchmark` measures
 
 import contextlib
 import copy
+import inspect
 import io
 import json
 import warnings
@@ -103,7 +104,9 @@ def compile_layers(model: AnyModel, **kwargs: Any) -> AnyModel:
     ```"""
     # All of them run the same wrapper of transformers, for which PyTorch counts the graphs together. Its limit of 8 would be reached at
     # the third batch size, and from then on the layers would not be compiled at all.
-    kwargs.setdefault("recompile_limit", 8 * model.config.num_branches)
+    # PyTorch before 2.12 has no such argument.
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        kwargs.setdefault("recompile_limit", 8 * model.config.num_branches)
     for module in model.modules():
         if isinstance(module, (CrossViTLayer, CrossViTFusion)):
             module.compile(**kwargs)
