@@ -176,7 +176,8 @@ def training_step(
     labels = torch.arange(len(images), device=images.device) % 1000
 
     def step() -> None:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+        device = images.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=images.is_cuda or torch.is_autocast_enabled(device)):
             loss = loss_of(model, images, labels)
         loss.backward()
         optimizer.step()

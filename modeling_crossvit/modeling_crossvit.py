@@ -332,12 +332,24 @@ class CrossViTAttention(nn.Module):
         return attn_output.flatten(2), attn_weights  # (B, Q, h, d) -> (B, Q, C)
 
 
+def _as_autocast_will(tokens: torch.Tensor) -> torch.Tensor:
+    """
+    The tokens in the dtype that autocast gives them, if it is on. Otherwise each of the layers that read them would cast them, and keep a
+    copy of its own for the backward pass.
+    """
+    device_type = tokens.device.type
+    if not torch.is_autocast_enabled(device_type) or tokens.dtype == torch.float64:  # which autocast leaves as it is
+        return tokens
+    return tokens.to(torch.get_autocast_dtype(device_type))
+
+
 class CrossViTSelfAttention(CrossViTAttention):
     """All tokens of a branch attend to each other. timm: `attn` of a `Block`, with its fused `qkv` taken apart."""
 
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        hidden_states = _as_autocast_will(hidden_states)
         return super().forward(hidden_states, hidden_states, **kwargs)
 
 
@@ -347,6 +359,7 @@ class CrossViTCrossAttention(CrossViTAttention):
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        hidden_states = _as_autocast_will(hidden_states)
         if self.can_attend_without_keys(hidden_states, **kwargs):
             return self.dropout(self.o_proj(self.attend_without_keys(hidden_states))), None
         return super().forward(hidden_states[:, :1], hidden_states, **kwargs)
