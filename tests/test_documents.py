@@ -44,6 +44,7 @@ SETUP = (ROOT / "setup.py").read_text()
 CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 EXECUTION_MODES = (ROOT / "docs" / "execution_modes.md").read_text()
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 TESTS = ROOT / "tests"
 # Every page for readers.
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md", *(ROOT / "examples").rglob("*.md")]
@@ -60,7 +61,11 @@ BLOCKS = [
         marks=[pytest.mark.slow] if "outputs/quickstart" in code else [],
         id=f"{page}: {code.splitlines()[-1]}",
     )
-    for page, text in {"checkpoints": CHECKPOINTS, "execution modes": EXECUTION_MODES}.items()
+    for page, text in {
+        "checkpoints": CHECKPOINTS,
+        "execution modes": EXECUTION_MODES,
+        "deployment": DEPLOYMENT,
+    }.items()
     for code, output in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", text, re.S)
 ]
 
