@@ -92,15 +92,18 @@ def measure(
 ) -> tuple[dict[str, Row], int]:
     """A row for each form, and the number of images whose labels were compared."""
     calibration, images = images[::2], images[1::2]
-    rows, functions, expected = {}, {}, torch.empty(0)
+    rows: dict[str, Row] = {}
+    functions: dict[str, Predict] = {}
+    expected: torch.Tensor | None = None
     bar = tqdm(names)
     for name in bar:
         bar.set_description(f"making {name}")
         rows[name], predict, labels = make(FORMS[name], model, calibration, images, batch_sizes)
-        if predict is not None:
-            functions[name] = predict
-            expected = labels if name == EAGER else expected
-            rows[name].equal = int((labels == expected).sum())
+        if predict is None or labels is None:
+            continue
+        functions[name] = predict
+        expected = labels if expected is None else expected  # Eager is the first.
+        rows[name].equal = int(torch.eq(labels, expected).sum())
     order = list(functions)
     for _ in tqdm(range(rounds), desc="rounds"):
         random.shuffle(order)

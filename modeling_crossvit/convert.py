@@ -174,18 +174,18 @@ def check_output(output: Path, overwrite: bool, others: tuple[str, ...] = ()) ->
     that a command writes beside those of a saved model.
     """
     if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file. Give a folder.")
+        raise ValueError(f"The output {output} is a file. Give a folder.")
     if not output.is_dir() or not any(output.iterdir()):
         return
     patterns = (*SAVED_FILES, ".cache", *others)
     foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
     if foreign:
         raise ValueError(
-            f"--output {output} holds {', '.join(sorted(foreign)[:3])}, which no saved model has. Give a new or empty folder."
+            f"The output {output} holds {', '.join(sorted(foreign)[:3])}, which no saved model has. Give a new or empty folder."
         )
     if not overwrite:
         raise ValueError(
-            f"--output {output} already holds a model. Give another folder, or --overwrite to replace it."
+            f"The output {output} already holds a model. Give another folder, or --overwrite to replace it."
         )
 
 

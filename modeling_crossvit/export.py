@@ -30,12 +30,12 @@ from crossvit.deployment import (
     CALIBRATION_IMAGES,
     FORMATS,
     INSTALL,
+    INT8_PACKAGES,
     export_model,
     find_missing,
     load_for_deployment,
     quiet,
     read_images,
-    required_packages,
 )
 
 
@@ -43,9 +43,29 @@ from crossvit.deployment import (
 EXPORTED_FILES = ("export.json", "model.onnx", "model.onnx.data", "openvino_model.xml", "openvino_model.bin")
 
 
-def export(model: str, output: Path, format: str, images: Path | None = None) -> None:
-    """Writes the exported model to `output`, all or nothing. With a folder of images it computes in int8."""
-    if missing := find_missing(required_packages(format, images is not None)):
+def export(
+    model: str, output: str | Path, format: str, images: str | Path | None = None, overwrite: bool = False
+) -> None:
+    """
+    Writes an exported model to a folder, all or nothing.
+
+    Args:
+        model: What `from_pretrained` takes.
+        output: The folder, made if it does not exist.
+        format: "onnx" or "openvino".
+        images: A folder of images for int8, in OpenVINO alone. Without it the program computes in floating point.
+        overwrite: Whether a model that the folder holds is replaced.
+
+    Raises:
+        ValueError: If the folder is not free, a package is missing, or the model or an image cannot be read.
+    """
+    if images is not None and format != "openvino":
+        raise ValueError(
+            f"int8 is for openvino, got {format}: in ONNX Runtime it was no faster than float32, and changed labels. Leave the images out."
+        )
+    output = Path(output)
+    check_output(output, overwrite, EXPORTED_FILES)
+    if missing := find_missing(INT8_PACKAGES if images else FORMATS[format]):
         raise ValueError(f"--format {format} needs {', '.join(missing)}, which is not installed: {INSTALL}")
     classifier, image_processor = load_for_deployment(model)
     calibration = None if images is None else read_images(images, image_processor, CALIBRATION_IMAGES)
@@ -63,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="name on the Hub or folder of a classifier")
     parser.add_argument("output", type=Path, help="folder to write, made if it does not exist")
     parser.add_argument("--format", required=True, choices=FORMATS, help="the runtime: ONNX Runtime or OpenVINO")
-    parser.add_argument("--int8", action="store_true", help="compute in int8, with ranges taken from --images")
+    parser.add_argument("--int8", action="store_true", help="compute in int8; takes --format openvino and --images")
     parser.add_argument("--images", type=Path, help="folder of images for --int8")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the output folder holds")
     return parser
@@ -75,8 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.int8 != (arguments.images is not None):
         parser.error("--int8 and --images go together: int8 takes the ranges of its numbers from images")
     try:
-        check_output(arguments.output, arguments.overwrite, EXPORTED_FILES)
-        export(arguments.model, arguments.output, arguments.format, arguments.images)
+        export(arguments.model, arguments.output, arguments.format, arguments.images, arguments.overwrite)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(

@@ -36,6 +36,14 @@ else:
     PreTrainedModel = object  # The mixin below names it for type checkers.
 
 
+def product_dtype(tokens: torch.Tensor) -> torch.dtype:
+    """The dtype of these tokens in a matrix product: autocast's, where it is on, and else their own."""
+    device_type = tokens.device.type
+    is_on = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    # Autocast leaves float64 as it is.
+    return torch.get_autocast_dtype(device_type) if is_on and tokens.dtype != torch.float64 else tokens.dtype
+
+
 def is_plain_linear(module: nn.Module) -> bool:
     """
     Whether a layer does nothing but multiply by its weight and add its bias, so that its weight may be used without a call of the layer.
@@ -126,7 +134,7 @@ class FusedForward:
             or self.module.dropout.training
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()
-            or torch.is_autocast_enabled(tokens.device.type)
+            or product_dtype(tokens) != tokens.dtype
             or self.find_obstacle()
         )
 

@@ -55,7 +55,13 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
-from crossvit.fused_crossvit import CrossViTFusedMixin, FusedMLP, FusedSelfAttention, is_plain_linear
+from crossvit.fused_crossvit import (
+    CrossViTFusedMixin,
+    FusedMLP,
+    FusedSelfAttention,
+    is_plain_linear,
+    product_dtype,
+)
 from crossvit.loading_crossvit import CrossViTLoadingMixin
 from crossvit.loss_crossvit import image_classification_loss
 
@@ -332,24 +338,14 @@ class CrossViTAttention(nn.Module):
         return attn_output.flatten(2), attn_weights  # (B, Q, h, d) -> (B, Q, C)
 
 
-def _as_autocast_will(tokens: torch.Tensor) -> torch.Tensor:
-    """
-    The tokens in the dtype that autocast gives them, if it is on. Otherwise each of the layers that read them would cast them, and keep a
-    copy of its own for the backward pass.
-    """
-    device_type = tokens.device.type
-    if not torch.is_autocast_enabled(device_type) or tokens.dtype == torch.float64:  # which autocast leaves as it is
-        return tokens
-    return tokens.to(torch.get_autocast_dtype(device_type))
-
-
 class CrossViTSelfAttention(CrossViTAttention):
     """All tokens of a branch attend to each other. timm: `attn` of a `Block`, with its fused `qkv` taken apart."""
 
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        hidden_states = _as_autocast_will(hidden_states)
+        # Otherwise autocast would make a copy for each of q, k and v, and the backward pass would keep all three.
+        hidden_states = hidden_states.to(product_dtype(hidden_states))
         return super().forward(hidden_states, hidden_states, **kwargs)
 
 
@@ -359,7 +355,7 @@ class CrossViTCrossAttention(CrossViTAttention):
     def forward(
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        hidden_states = _as_autocast_will(hidden_states)
+        hidden_states = hidden_states.to(product_dtype(hidden_states))
         if self.can_attend_without_keys(hidden_states, **kwargs):
             return self.dropout(self.o_proj(self.attend_without_keys(hidden_states))), None
         return super().forward(hidden_states[:, :1], hidden_states, **kwargs)

@@ -45,6 +45,8 @@ CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 EXECUTION_MODES = (ROOT / "docs" / "execution_modes.md").read_text()
 IMAGES = (ROOT / "docs" / "images.md").read_text()
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+SPEED = (ROOT / "docs" / "speed.md").read_text()
 TESTS = ROOT / "tests"
 # Every page for readers.
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md", *(ROOT / "examples").rglob("*.md")]
@@ -61,7 +63,13 @@ BLOCKS = [
         marks=[pytest.mark.slow] if "outputs/quickstart" in code else [],
         id=f"{page}: {code.splitlines()[-1]}",
     )
-    for page, text in {"checkpoints": CHECKPOINTS, "execution modes": EXECUTION_MODES, "images": IMAGES}.items()
+    for page, text in {
+        "checkpoints": CHECKPOINTS,
+        "execution modes": EXECUTION_MODES,
+        "deployment": DEPLOYMENT,
+        "images": IMAGES,
+        "speed": SPEED,
+    }.items()
     for code, output in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", text, re.S)
 ]
 
