@@ -81,15 +81,17 @@ def quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def compile_layers(model: AnyModel, **kwargs: Any) -> AnyModel:
+def compile_layers(model: AnyModel, fusions: bool = False, **kwargs: Any) -> AnyModel:
     """
-    Compiles the layers of a model and not the whole of it. All layers of a branch share one graph, and so do its fusions. The first call
-    therefore compiles four graphs, however deep the model is, and takes a fraction of the time that `torch.compile(model)` takes.
+    Compiles the layers of a model and not the whole of it. All layers of a branch share one graph. The first call therefore compiles one
+    graph for each branch, however deep the model is, and takes a fraction of the time that it takes after `torch.compile(model)`.
 
     Another batch size compiles them once more: PyTorch makes one set for the first size, one for 1 image, and one for all others.
 
     Args:
         model: Any CrossViT. It is changed, and its weights are not.
+        fusions: Whether the fusions of the branches are compiled too. The first call then takes twice as long, and all others are faster.
+            Not for weights of torchao, with which PyTorch 2.14 fails there.
         kwargs: Arguments of `torch.compile`, such as `mode="max-autotune"`.
 
     Returns:
@@ -104,13 +106,13 @@ def compile_layers(model: AnyModel, **kwargs: Any) -> AnyModel:
     >>> config = CrossViTConfig.from_variant("crossvit_tiny_240")
     >>> model = compile_layers(CrossViTForImageClassification(config).eval())
     ```"""
-    # All of them run the same wrapper of transformers, for which PyTorch counts the graphs together. Its limit of 8 would be reached at
-    # the third batch size, and from then on the layers would not be compiled at all.
+    # All of them run the same wrapper of transformers, for which PyTorch counts the graphs together. With fusions its limit of 8 would be
+    # reached at the third batch size, and from then on the layers would not be compiled at all.
     # PyTorch before 2.12 has no such argument.
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         kwargs.setdefault("recompile_limit", 8 * model.config.num_branches)
     for module in model.modules():
-        if isinstance(module, (CrossViTLayer, CrossViTFusion)):
+        if isinstance(module, CrossViTLayer) or (fusions and isinstance(module, CrossViTFusion)):
             module.compile(**kwargs)
     return model
 

@@ -100,21 +100,22 @@ def test_code_of_each_form(name, model_folder, model, digits, tmp_path, monkeypa
         assert relative_difference(logits(variables["model"], batch), logits(model, batch)) < limit
 
 
-def test_compiled_layers_share_their_graphs(pixel_values):
-    """Four graphs for one size of the batch: two branches have layers and a fusion. Other sizes do not end the compilation."""
+@pytest.mark.parametrize("fusions", [False, True])
+def test_compiled_layers_share_their_graphs(fusions, pixel_values):
+    """One graph for the layers of a branch, and one for its fusions. Other sizes of the batch do not end the compilation."""
     torch.manual_seed(0)
     model = CrossViTForImageClassification(small_config(num_stages=3, depths=[3, 4])).eval()
     batches = [pixel_values.repeat(2, 1, 1, 1)[:count] for count in (2, 1, 3, 4)]
     expected = [logits(model, batch) for batch in batches]
     torch.compiler.reset()
     counters.clear()
-    assert compile_layers(model, backend="eager") is model
+    assert compile_layers(model, fusions, backend="eager") is model
     graphs = []
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         for batch, numbers in zip(batches, expected):
             torch.testing.assert_close(logits(model, batch), numbers)
             graphs.append(counters["stats"]["unique_graphs"])
-    assert graphs == [4, 8, 12, 12]
+    assert graphs == ([4, 8, 12, 12] if fusions else [2, 4, 6, 6])
 
 
 def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, caplog):
