@@ -49,7 +49,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, is_torchdynamo_exporting
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -370,6 +370,8 @@ class CrossViTCrossAttention(CrossViTAttention):
             and not (self.training and self.attention_dropout)
             # On a GPU, narrow matrix products make the backward pass slower than it is with keys.
             and not (tokens.is_cuda and torch.is_grad_enabled())
+            # Quantizers of exported programs look for products with a weight as it is, and NNCF fails on one that has a shape of its own.
+            and not is_torchdynamo_exporting()
         )
 
     def attend_without_keys(self, tokens: torch.Tensor) -> torch.Tensor:
