@@ -405,7 +405,9 @@ def fraction_of_peak(row: dict[str, Any], name: str) -> str:
 
 
 def table(header: str, rows: Iterable[Iterable[Any]]) -> str:
-    columns = header.count("|") - 1
+    columns, rows = header.count("|") - 1, list(rows)
+    if not rows:
+        return "Not measured on this machine yet."
     return "\n".join([header, "|" + "---|" * columns, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
 
 
