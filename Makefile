@@ -12,7 +12,7 @@ TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed
+.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-deployment
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
@@ -71,6 +71,9 @@ benchmark-solar-cells: $(DEV)  ## Measure how well solar cells are judged: docs/
 
 benchmark-speed: $(DEV)  ## Measure the speed beside timm, DeiT and ViT: docs/speed.md and the README
 	$(BIN)/python benchmarks/speed.py
+
+benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the fastest form: docs/deployment.md
+	$(BIN)/python benchmarks/deployment.py
 
 pictures: $(DEV)  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -84,10 +84,14 @@ class _Product:
         return {"_versions": None}  # oneDNN's layout cannot be saved. A copy of the model makes its own.
 
     def _prepare(self, linears: tuple[nn.Linear, ...]) -> None:
-        parameters = [parameter for linear in linears for parameter in linear._parameters.values()]
-        versions = [(parameter.data_ptr(), parameter._version) for parameter in parameters if parameter is not None]
+        parameters = [
+            parameter for linear in linears for parameter in linear._parameters.values() if parameter is not None
+        ]
+        versions = [(parameter.data_ptr(), parameter._version) for parameter in parameters]
         if versions == self._versions:
             return
+        # Kept, so that no other tensor can get their memory and be taken for them.
+        self._sources = [parameter.detach() for parameter in parameters]
         weight, bias = linears[0].weight.detach(), linears[0].bias
         if len(linears) > 1:
             weight = torch.cat([linear.weight.detach() for linear in linears])
@@ -159,7 +163,7 @@ class FusedSelfAttention(FusedForward):
     def fused(self, tokens: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         attention = self.module
         qkv = self.qkv(tokens, attention.q_proj, attention.k_proj, attention.v_proj)  # (B, T, 3 C)
-        qkv = qkv.unflatten(-1, (3, -1, attention.head_dim)).permute(2, 0, 3, 1, 4)  # (3, B, h, T, d)
+        qkv = qkv.view((*tokens.shape[:2], 3, -1, attention.head_dim)).permute(2, 0, 3, 1, 4)  # (3, B, h, T, d)
         attn_output, attn_weights = attention.attend(*qkv.unbind(0), **kwargs)
         return self.output(attn_output, attention.o_proj), attn_weights
 

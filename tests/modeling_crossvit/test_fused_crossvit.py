@@ -271,6 +271,16 @@ def test_other_weights_take_effect(model, config, pixel_values):
     assert relative_difference(half, logits_of(other.bfloat16(), pixel_values)) < 30 * torch.finfo(torch.bfloat16).eps
 
 
+def test_memory_of_replaced_weights_is_not_mistaken_for_them(model, pixel_values):
+    """Weights that are replaced twice can lie where the first ones lay. A step of their kind is `model.half().float()`."""
+    logits_of(model.fuse_for_inference(), pixel_values)
+    for factor in (2.0, 0.5, 1.1):
+        for parameter in model.parameters():
+            parameter.data = parameter.data * factor
+    fused = logits_of(model, pixel_values)
+    assert relative_difference(fused, logits_of(model.unfuse(), pixel_values)) < ROUNDING
+
+
 def test_training_is_as_before(model, pixel_values):
     expected = gradients_of(copy.deepcopy(model).train(), pixel_values)
     found = gradients_of(model.fuse_for_inference().train(), pixel_values)
