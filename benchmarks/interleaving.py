@@ -149,8 +149,9 @@ class Results:
     def add(self, work: str, variant: str, batch: int, **values: Any) -> None:
         """Writes a measurement, in the place of an earlier one of the same work, variant and batch."""
         key = {"work": work, "variant": variant, "batch": batch}
-        others = [row for row in self.measurements if {name: row[name] for name in key} != key]
-        self.measurements = [*others, {**key, **values}]
+        places = [index for index, row in enumerate(self.measurements) if {name: row[name] for name in key} == key]
+        place = places[0] if places else len(self.measurements)
+        self.measurements[place : place + 1] = [{**key, **values}]
         text = json.dumps({"machine": self.machine, "measurements": self.measurements}, indent=1)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -441,8 +441,7 @@ def summary_table(results: Results) -> str:
     rows = []
     training_rows = {row["variant"]: row for row in results.of("training")}
     for row in results.of("inference float32"):
-        if row["batch"] == 8:
-            step = training_rows[row["variant"]]
+        if row["batch"] == 8 and (step := training_rows.get(row["variant"])):
             rows.append(
                 [
                     f"`{row['variant']}`",
@@ -547,44 +546,46 @@ def machine_sentence(results: Results) -> str:
     )
 
 
-def write_page(results: Results, device: str) -> None:
-    prefix = "" if device == "cpu" else "gpu "
+def tables_of(results: Results, device: str) -> dict[str, dict[str, str]]:
+    """What was measured, by page and place."""
     tables = {
-        "machine": machine_sentence,
-        "inference float32": lambda results: inference_table(results, "float32"),
-        "inference bfloat16": lambda results: inference_table(results, "bfloat16"),
-        "training": lambda results: ratio_table(results, "training", ("TimmWrapper", "here", "here, with keys")),
-        "modes": modes_table,
-        **(
-            {
-                "saved": lambda results: saved_sentence(),
-                "summary": summary_table,
-                "loading": loading_table,
-                "memory": memory_table,
-            }
-            if device == "cpu"
-            else {}
-        ),
+        "machine": machine_sentence(results),
+        "inference float32": inference_table(results, "float32"),
+        "inference bfloat16": inference_table(results, "bfloat16"),
+        "training": ratio_table(results, "training", ("TimmWrapper", "here", "here, with keys")),
+        "modes": modes_table(results),
     }
-    print(f"wrote {fill('speed.md', {prefix + name: make(results) for name, make in tables.items()})}")
+    if device == "cuda":
+        return {"speed.md": {f"gpu {place}": text for place, text in tables.items()}}
+    summary = summary_table(results)
+    own = {
+        "saved": saved_sentence(),
+        "summary": summary,
+        "loading": loading_table(results),
+        "memory": memory_table(results),
+    }
+    images = {
+        "machine": machine_sentence(results),
+        "processors": images_table(results, "processors", "timm"),
+        "pipeline": images_table(results, "pipeline", "TimmWrapper, default"),
+    }
+    return {"speed.md": {**tables, **own}, "images.md": images, "../README.md": {"speed": summary}}
+
+
+def write_pages(results: Results, device: str) -> None:
+    for page, places in tables_of(results, device).items():
+        print(f"wrote {fill(page, places)}")
     if device == "cpu":
         draw_fusion(results, DOCS / "speed_fusion.png")
-        fill(
-            "images.md",
-            {
-                "machine": machine_sentence(results),
-                "processors": images_table(results, "processors", "timm"),
-                "pipeline": images_table(results, "pipeline", "TimmWrapper, default"),
-            },
-        )
-        fill("../README.md", {"speed": summary_table(results)})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--quick", action="store_true", help="the smallest model and few rounds; nothing is written")
-    parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), help="the parts to measure")
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest model, few rounds, no compilation; nothing is written"
+    )
+    parser.add_argument("--only", nargs="+", choices=list(WORKS), help="the parts to measure, by default all")
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=list(CROSSVIT_VARIANTS))
     parser.add_argument("--batches", nargs="+", type=int, help="the batch sizes of inference")
     parser.add_argument(
@@ -596,6 +597,7 @@ def main():
     parser.add_argument("--page", action="store_true", help="measure nothing, and write the page from the results")
     arguments = parser.parse_args()
     device = arguments.device
+    parts = arguments.only or [name for name in WORKS if not (arguments.quick and name == "modes")]
     variants, batches = arguments.variants, arguments.batches or BATCHES[device]
     with tempfile.TemporaryDirectory() as temporary:
         path = arguments.results or DOCS / f"speed_{device}.json"
@@ -607,7 +609,7 @@ def main():
         except ValueError as error:
             raise SystemExit(str(error)) from None
         transformers.utils.logging.disable_progress_bar()
-        for name in [] if arguments.page else tqdm(arguments.only, desc="parts"):
+        for name in [] if arguments.page else tqdm(parts, desc="parts"):
             for work, variant, batch, calls, values in tqdm(
                 WORKS[name](device, variants, batches), desc=name, leave=False
             ):
@@ -615,8 +617,11 @@ def main():
                 results.add(work, variant, batch, seconds=times, **values)
                 shown = {contender: f"{ratios(times, contender, next(iter(calls)))[0]:.2f}" for contender in calls}
                 tqdm.write(f"{work}, {variant}, {batch}: {shown or values}")
-        if not arguments.quick and not arguments.results:
-            write_page(results, device)
+        if arguments.quick:
+            for place, text in tables_of(results, device)["speed.md"].items():
+                print(f"\n{place}\n\n{text}")
+        elif not arguments.results:
+            write_pages(results, device)
 
 
 if __name__ == "__main__":
