@@ -430,7 +430,8 @@ class CrossViTDropPath(nn.Module):
         self.drop_probability = drop_probability
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.drop_probability == 0.0 or not self.training:
+        # In this order, so that compiled layers of different probabilities share a graph at inference.
+        if not self.training or self.drop_probability == 0.0:
             return hidden_states
         keep_probability = 1 - self.drop_probability
         keep = hidden_states.new_empty((hidden_states.shape[0], 1, 1)).bernoulli_(keep_probability)  # (B, 1, 1)
