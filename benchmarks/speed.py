@@ -16,7 +16,7 @@ Times CrossViT here against timm's, transformers' wrapper around that, and ViT a
 Writes docs/speed.md, its pictures, and the table in the README.
 
     make benchmark-speed                                   about 50 minutes on two CPU cores
-    python benchmarks/speed.py --quick                     4 minutes; prints the tables and writes nothing
+    python benchmarks/speed.py --quick                     3 minutes; prints the tables and writes nothing
     python benchmarks/speed.py --only training loading     measures a part again
     python benchmarks/speed.py --device cuda               the same on a GPU, and CUDA graphs
 
