@@ -24,7 +24,6 @@ from typing import Any
 
 import timm
 import torch
-from parity import timm_model
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.models import save_for_hf
@@ -46,9 +45,12 @@ def photos(width: int = 640, height: int = 480) -> list[Image.Image]:
     return [Image.fromarray(array).resize((width, height)) for array in load_sample_images().images]
 
 
-def save_timm_model(variant: str, folder: Path) -> Path:
-    """timm's folder of this model with random weights, without the number of classes, where transformers 5.24 fails on it."""
-    save_for_hf(timm_model(variant), folder, safe_serialization=True)
+def save_timm_model(model: torch.nn.Module, folder: Path, **kwargs) -> Path:
+    """
+    The folder of a model as timm writes it, but without the number of classes among the arguments, where transformers 5.24 fails on it.
+    `kwargs` are those of timm's `save_for_hf`.
+    """
+    save_for_hf(model, folder, safe_serialization=True, **kwargs)
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config.get("model_args", {}).pop("num_classes", None)

@@ -91,19 +91,10 @@ class Contenders:
         self.device, self.dtype = device, dtype
         reference = timm_model(variant)
         with tempfile.TemporaryDirectory() as folder:
-            save_timm_model(variant, Path(folder))
+            save_timm_model(reference, Path(folder))
             self.wrapper = self.ready(TimmWrapperForImageClassification.from_pretrained(folder))
             self.here = self.ready(CrossViTForImageClassification.from_pretrained(folder))
         self.timm = self.ready(reference)
-        config = self.here.config
-        sizes = {
-            "hidden_size": config.hidden_sizes[-1],
-            "intermediate_size": 4 * config.hidden_sizes[-1],
-            "num_attention_heads": config.num_attention_heads[-1],
-            "num_labels": config.num_labels,
-        }
-        self.vit = self.ready(ViTForImageClassification(ViTConfig(**sizes)))
-        self.deit = self.ready(DeiTForImageClassification(DeiTConfig(**sizes)))
 
     def ready(self, model: torch.nn.Module) -> Any:
         return model.eval().to(self.device, self.dtype)
@@ -111,6 +102,17 @@ class Contenders:
     def images(self, batch: int, size: int | None = None) -> torch.Tensor:
         size = size or self.here.config.image_size
         return torch.randn(batch, 3, size, size, device=self.device, dtype=self.dtype)
+
+    def of_the_same_size(self, model_class: type, config_class: type) -> Any:
+        """Another architecture with the width and the heads of the large branch, and its own default of 12 layers."""
+        config = self.here.config
+        sizes = {
+            "hidden_size": config.hidden_sizes[-1],
+            "intermediate_size": 4 * config.hidden_sizes[-1],
+            "num_attention_heads": config.num_attention_heads[-1],
+            "num_labels": config.num_labels,
+        }
+        return self.ready(model_class(config_class(**sizes)))
 
     @property
     def fused(self) -> CrossViTForImageClassification:
@@ -148,14 +150,16 @@ def inference(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) 
         for variant in variants:
             models = Contenders(variant, device, dtype)
             fused = models.fused
+            vit = models.of_the_same_size(ViTForImageClassification, ViTConfig)
+            deit = models.of_the_same_size(DeiTForImageClassification, DeiTConfig)
             for batch in batches:
                 images = models.images(batch)
                 small_images = models.images(batch, 224)
                 calls = {
                     "timm": without_gradients(models.timm, images),
                     "TimmWrapper": without_gradients(models.wrapper, images),
-                    "ViT": without_gradients(models.vit, small_images),
-                    "DeiT": without_gradients(models.deit, small_images),
+                    "ViT": without_gradients(vit, small_images),
+                    "DeiT": without_gradients(deit, small_images),
                     "here": without_gradients(models.here, images),
                     "here, fused": without_gradients(fused, images),
                     **matrix_product(device, dtype),
@@ -261,7 +265,7 @@ def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) ->
     """From a folder that timm wrote, and from one that this package wrote."""
     for variant in variants:
         with tempfile.TemporaryDirectory() as folder:
-            save_timm_model(variant, Path(folder) / "timm")
+            save_timm_model(timm_model(variant), Path(folder) / "timm")
             CrossViTForImageClassification.from_pretrained(Path(folder) / "timm").save_pretrained(
                 Path(folder) / "here"
             )
@@ -277,7 +281,7 @@ def loading(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) ->
 def images(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
     """The image processors on one thread, and the pipelines from JPEG files to labels; both with the tiny model."""
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_timm_model("crossvit_tiny_240", Path(folder) / "timm")
+        weights = save_timm_model(timm_model("crossvit_tiny_240"), Path(folder) / "timm")
         pictures = photos()
         threads = torch.get_num_threads()
         for kind, calls in processor_calls(pictures, weights).items():

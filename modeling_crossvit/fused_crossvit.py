@@ -21,6 +21,7 @@ Each bracket is one operation. On a CPU, every matrix product takes its weight i
 networks, which otherwise is made again in each call or not at all.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,7 +111,7 @@ class _Product:
         return torch.ops.aten.gelu_(product) if gelu else product
 
 
-class FusedForward:
+class FusedForward(ABC):
     """
     Takes the place of a module's `forward`. Where the layers inside must be called, the module's own `forward` does it: for gradients,
     dropout, autocast, compilation and export, and where a layer has got an adapter or a hook since.
@@ -142,8 +143,9 @@ class FusedForward:
             or self.find_obstacle()
         )
 
+    @abstractmethod
     def fused(self, tokens: torch.Tensor, **kwargs: Any) -> Any:
-        raise NotImplementedError
+        """What the module's `forward` returns, for the same arguments."""
 
     def __call__(self, tokens: torch.Tensor, **kwargs: Any) -> Any:
         if self.is_possible(tokens):

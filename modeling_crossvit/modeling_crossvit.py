@@ -55,13 +55,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
-from crossvit.fused_crossvit import (
-    CrossViTFusedMixin,
-    FusedMLP,
-    FusedSelfAttention,
-    is_plain_linear,
-    product_dtype,
-)
+from crossvit.fused_crossvit import CrossViTFusedMixin, FusedMLP, FusedSelfAttention, is_plain_linear, product_dtype
 from crossvit.loading_crossvit import CrossViTLoadingMixin
 from crossvit.loss_crossvit import image_classification_loss
 
@@ -385,10 +379,8 @@ class CrossViTCrossAttention(CrossViTAttention):
         """
         head_shape = (-1, self.head_dim, tokens.shape[-1])  # (C, C) -> (h, d, C)
         key_weight, value_weight = self.k_proj.weight.view(head_shape), self.v_proj.weight.view(head_shape)
-        query_states = self.q_proj(tokens[:, 0]) * self.scaling
-        query_states = query_states.view(query_states.shape[0], -1, self.head_dim).transpose(
-            0, 1
-        )  # (B, C) -> (h, B, d)
+        query_states = self.q_proj(tokens[:, 0]) * self.scaling  # (B, C)
+        query_states = query_states.view(tokens.shape[0], -1, self.head_dim).transpose(0, 1)  # (h, B, d)
 
         token_queries = torch.matmul(query_states, key_weight).transpose(0, 1)  # (B, h, C)
         attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)

@@ -19,7 +19,6 @@ reason; any other error fails the test.
     pytest tests/test_peers.py          about 40 seconds
 """
 
-import json
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +28,7 @@ import pytest
 import timm
 import torch
 from clean_process import run_python
+from images import save_timm_model
 from packaging.version import Version
 from PIL import Image
 from small_models import SMALL_TIMM_MODEL, TIMM_SMALL
@@ -411,12 +411,7 @@ ROWS = {
 def folder(tmp_path) -> Path:
     """The weights as timm writes them, but without the number of classes among the arguments, where transformers 5.24 fails on it."""
     model = parity.timm_model("crossvit_tiny_240", **SMALL_TIMM_MODEL)
-    save_for_hf(model, tmp_path / "timm", model_config={"label_names": list("abcde")}, safe_serialization=True)
-    path = tmp_path / "timm" / "config.json"
-    config = json.loads(path.read_text())
-    del config["model_args"]["num_classes"]
-    path.write_text(json.dumps(config))
-    return tmp_path / "timm"
+    return save_timm_model(model, tmp_path / "timm", model_config={"label_names": list("abcde")})
 
 
 def test_rows_and_columns():
