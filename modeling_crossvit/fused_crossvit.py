@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The fused form of self-attention and MLP, a faster way to the same numbers at inference. It travels with every saved model.
+The fused form of a layer, a faster way to the same numbers at inference. It travels with every saved model.
 
     self-attention       q   k   v   attention   o             MLP       fc1   GELU   fc2
     its fused form      [q   k   v]  attention   o             its own  [fc1   GELU]  fc2
 
 Each bracket is one operation. On a CPU, every matrix product takes its weight in the layout of oneDNN, PyTorch's library for neural
-networks, which otherwise is made again in each call or not at all.
+networks, which otherwise is made again in each call or not at all. A layer runs its norms and these two halves as functions and not as
+calls of modules, because the calls take longer than the work where a batch is small.
 """
 
 from abc import ABC, abstractmethod
@@ -45,22 +46,42 @@ def product_dtype(tokens: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device_type) if is_on and tokens.dtype != torch.float64 else tokens.dtype
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+class CrossViTDropout(nn.Dropout):
+    """Dropout that starts no operation where it changes nothing: for a small batch, starts take longer than the work does."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return super().forward(hidden_states) if self.training and self.p > 0 else hidden_states
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something watches the calls of this module."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+# Dropout and GELU have none. Quantised and sharded weights have a type of their own.
+_PLAIN_WEIGHTS = (nn.Parameter, torch.Tensor, type(None))
+
+
+def is_plain(module: nn.Module, module_class: type[nn.Module]) -> bool:
     """
-    Whether a layer does nothing but multiply by its weight and add its bias, so that its weight may be used without a call of the layer.
-    Adapters, quantisation and tensor parallelism bring another class of the layer or of its weight. Everything else uses hooks;
-    accelerate, which fetches weights from elsewhere for the time of a call, gives the layer a `forward` of its own.
+    Whether a call of the module does what this class does and nothing else, so that its parameters may be used without a call. Adapters,
+    quantisation and tensor parallelism bring another class of the module or of its weight. Everything else uses hooks; accelerate, which
+    fetches weights from elsewhere for the time of a call, gives the module a `forward` of its own.
     """
     # This runs in every forward pass, and the dictionary of the parameters answers five times as fast as the attribute does.
-    return type(module) is nn.Linear and not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in module.__dict__
-        or (weight := module._parameters.get("weight")) is None
-        or hasattr(weight, "__tensor_flatten__")
+    return (
+        type(module) is module_class
+        and not has_hooks(module)
+        and "forward" not in module.__dict__
+        and type(module._parameters.get("weight")) in _PLAIN_WEIGHTS
     )
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a linear layer does nothing but multiply by its weight, which it has at the moment, and add its bias."""
+    return is_plain(module, nn.Linear) and module._parameters.get("weight") is not None
 
 
 def _onednn_packs(weight: torch.Tensor) -> bool:
@@ -70,6 +91,11 @@ def _onednn_packs(weight: torch.Tensor) -> bool:
     return weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def normalize(tokens: torch.Tensor, layernorm: nn.LayerNorm) -> torch.Tensor:
+    """What a call of the LayerNorm returns."""
+    return torch.layer_norm(tokens, layernorm.normalized_shape, layernorm.weight, layernorm.bias, layernorm.eps)
 
 
 class _Product:
@@ -113,22 +139,26 @@ class _Product:
 
 class FusedForward(ABC):
     """
-    Takes the place of a module's `forward`. Where the layers inside must be called, the module's own `forward` does it: for gradients,
-    dropout, autocast, compilation and export, and where a layer has got an adapter or a hook since.
+    Takes the place of a module's `forward`. Where the modules inside must be called, the module's own `forward` does it: for gradients,
+    dropout, autocast, compilation and export, and where one of them has got an adapter or a hook since.
     """
 
-    linear_names: ClassVar[tuple[str, ...]]
+    # The modules inside that it does not call.
+    inner_classes: ClassVar[dict[str, type[nn.Module]]]
 
     def __init__(self, module: nn.Module):
         self.module = module
 
     def find_obstacle(self) -> str | None:
-        """What keeps the module from a fused form, or None."""
-        for name in self.linear_names:
-            linear = self.module._modules[name]
-            if not is_plain_linear(linear):
-                return f"its {name} is a {type(linear).__name__} with an adapter, a hook, shards, or quantised or offloaded weights"
-            if linear.weight.is_inference():
+        """What keeps the module from its fused form, or None."""
+        for name, inner_class in self.inner_classes.items():
+            inner = self.module._modules[name]
+            if not (is_plain_linear(inner) if inner_class is nn.Linear else is_plain(inner, inner_class)):
+                return (
+                    f"its {name} is a {type(inner).__name__} and should be a {inner_class.__name__} without an adapter, a hook, shards, and "
+                    "quantised or offloaded weights"
+                )
+            if inner_class is nn.Linear and inner.weight.is_inference():
                 return f"the weight of its {name} was made in `torch.inference_mode()`, where changes are not recorded"
         return None
 
@@ -156,7 +186,7 @@ class FusedForward(ABC):
 class FusedSelfAttention(FusedForward):
     """Instead of `CrossViTSelfAttention.forward`."""
 
-    linear_names = ("q_proj", "k_proj", "v_proj", "o_proj")
+    inner_classes = {**dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), nn.Linear), "dropout": CrossViTDropout}
 
     def __init__(self, module: nn.Module):
         super().__init__(module)
@@ -166,27 +196,56 @@ class FusedSelfAttention(FusedForward):
         attention = self.module
         qkv = self.qkv(tokens, attention.q_proj, attention.k_proj, attention.v_proj)  # (B, T, 3 C)
         qkv = qkv.view((*tokens.shape[:2], 3, -1, attention.head_dim)).permute(2, 0, 3, 1, 4)  # (3, B, h, T, d)
-        attn_output, attn_weights = attention.attend(*qkv.unbind(0), **kwargs)
+        if not kwargs and attention.implementation() == "sdpa":
+            # What the implementation calls, without its questions about masks and caches.
+            attn_output = nn.functional.scaled_dot_product_attention(*qkv.unbind(0), scale=attention.scaling)
+            attn_output, attn_weights = attn_output.transpose(1, 2).flatten(2), None  # (B, h, T, d) -> (B, T, C)
+        else:
+            attn_output, attn_weights = attention.attend(*qkv.unbind(0), **kwargs)
         return self.output(attn_output, attention.o_proj), attn_weights
 
 
 class FusedMLP(FusedForward):
     """Instead of `CrossViTMLP.forward`."""
 
-    linear_names = ("fc1", "fc2")
+    inner_classes = {"fc1": nn.Linear, "activation_fn": GELUActivation, "fc2": nn.Linear, "dropout": CrossViTDropout}
 
     def __init__(self, module: nn.Module):
         super().__init__(module)
         self.first, self.second = _Product(), _Product()
 
-    def find_obstacle(self) -> str | None:
-        activation = type(self.module.activation_fn)
-        if activation is not GELUActivation:
-            return f"its activation is {activation.__name__}, and only GELU is known"
-        return super().find_obstacle()
-
     def fused(self, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         return self.second(self.first(tokens, self.module.fc1, gelu=True), self.module.fc2)
+
+
+class FusedLayer(FusedForward):
+    """
+    Instead of `CrossViTLayer.forward`: the fused forms of its two halves, without a call of the modules inside. Calls take longer than
+    the work on a few tokens does, and a GPU waits for them.
+    """
+
+    # Nothing inside keeps the whole layer from its form: where it is not possible, those of the halves may be.
+    inner_classes = {}
+
+    def is_possible(self, tokens: torch.Tensor) -> bool:
+        inner = self.module._modules
+        return (
+            is_plain(inner["layernorm_before"], nn.LayerNorm)
+            and is_plain(inner["layernorm_after"], nn.LayerNorm)
+            and not inner["drop_path"].training
+            and not has_hooks(inner["drop_path"])
+            and all(self.half_is_possible(inner[name], tokens) for name in ("attention", "mlp"))
+        )
+
+    def half_is_possible(self, half: nn.Module, tokens: torch.Tensor) -> bool:
+        forward = half.__dict__.get("forward")
+        return isinstance(forward, FusedForward) and not has_hooks(half) and forward.is_possible(tokens)
+
+    def fused(self, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        inner = self.module._modules
+        attention, mlp = inner["attention"].forward, inner["mlp"].forward
+        tokens = tokens + attention.fused(normalize(tokens, inner["layernorm_before"]), **kwargs)[0]
+        return tokens + mlp.fused(normalize(tokens, inner["layernorm_after"]))
 
 
 class CrossViTFusedMixin(PreTrainedModel):
@@ -197,8 +256,8 @@ class CrossViTFusedMixin(PreTrainedModel):
 
     def fuse_for_inference(self) -> "Self":
         """
-        Makes inference faster, with the same numbers up to rounding: q, k and v become one matrix product, and on a CPU the weights are
-        also kept in the layout of oneDNN, which doubles the memory for them.
+        Makes inference faster, with the same numbers up to rounding: q, k and v become one matrix product, the modules inside a layer are
+        not called, and on a CPU the weights are also kept in the layout of oneDNN, which doubles the memory for them.
 
         All else stays as it was. Weights that are loaded, moved or trained later take effect. What the fused form cannot do takes the
         ordinary one by itself: gradients, dropout, autocast, `torch.compile`, export, and layers that get an adapter or a hook later.

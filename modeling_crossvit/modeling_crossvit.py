@@ -55,7 +55,15 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
 from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
-from crossvit.fused_crossvit import CrossViTFusedMixin, FusedMLP, FusedSelfAttention, is_plain_linear, product_dtype
+from crossvit.fused_crossvit import (
+    CrossViTDropout,
+    CrossViTFusedMixin,
+    FusedLayer,
+    FusedMLP,
+    FusedSelfAttention,
+    is_plain_linear,
+    product_dtype,
+)
 from crossvit.loading_crossvit import CrossViTLoadingMixin
 from crossvit.loss_crossvit import image_classification_loss
 
@@ -186,7 +194,7 @@ class CrossViTEmbeddings(nn.Module):
             self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
 
     def _set_sizes(self, config: CrossViTConfig) -> None:
         self.input_size = config.branch_image_size(0)
@@ -287,7 +295,7 @@ class CrossViTAttention(nn.Module):
         self.k_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
 
     def forward(
         self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
@@ -382,11 +390,11 @@ class CrossViTCrossAttention(CrossViTAttention):
         query_states = self.q_proj(tokens[:, 0]) * self.scaling  # (B, C)
         query_states = query_states.view(tokens.shape[0], -1, self.head_dim).transpose(0, 1)  # (h, B, d)
 
-        token_queries = torch.matmul(query_states, key_weight).transpose(0, 1)  # (B, h, C)
-        attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
-        pooled_tokens = torch.matmul(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
+        token_queries = torch.bmm(query_states, key_weight).transpose(0, 1)  # (B, h, C)
+        attn_weights = torch.bmm(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
+        pooled_tokens = torch.bmm(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
         if self.v_proj.bias is None:
-            attn_output = torch.matmul(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
+            attn_output = torch.bmm(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
         else:
             value_bias = self.v_proj.bias.view(-1, 1, self.head_dim)  # (C) -> (h, 1, d)
             attn_output = torch.baddbmm(value_bias, pooled_tokens, value_weight.transpose(1, 2))
@@ -407,7 +415,7 @@ class CrossViTMLP(nn.Module):
         self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation_fn = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = self.dropout(self.activation_fn(self.fc1(hidden_states)))
@@ -578,7 +586,7 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossVi
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _fused_forwards = {CrossViTSelfAttention: FusedSelfAttention, CrossViTMLP: FusedMLP}
+    _fused_forwards = {CrossViTSelfAttention: FusedSelfAttention, CrossViTMLP: FusedMLP, CrossViTLayer: FusedLayer}
     _can_record_outputs = {
         "hidden_states": OutputRecorder(
             (CrossViTEmbeddings, CrossViTFusion),

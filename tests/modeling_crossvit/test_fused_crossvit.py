@@ -37,6 +37,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crossvit import CrossViTForImageClassification
+from crossvit.modeling_crossvit import CrossViTLayer, CrossViTSelfAttention
 
 
 # float32 rounds by 6e-8. Another order of the additions, over a dozen layers, changes the logits by a few times as much.
@@ -245,6 +246,41 @@ def test_a_changed_layer_is_refused_or_called(model, pixel_values, change):
     changed = change(model.fuse_for_inference())
     logits = logits_of(changed, pixel_values)
     assert relative_difference(logits, in_eager_form(changed, pixel_values)) < ROUNDING
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_every_later_hook_is_called(model, pixel_values, register):
+    """Whatever module it is on: layers, norms, activations and dropouts as well as linear layers."""
+    for module_class in {type(module) for module in model.modules()}:
+        watched = {name for name, module in model.named_modules() if type(module) is module_class}
+        called: dict[bool, set[str]] = {}
+        for is_fused in (False, True):
+            form = copy.deepcopy(model).fuse_for_inference() if is_fused else copy.deepcopy(model)
+            called[is_fused] = names = set()
+            for name in watched:
+                # `named_modules` of the copy, because a hook of the model would be copied too.
+                module = form.get_submodule(name)
+                getattr(module, register)(lambda module, *args, names=names, name=name: names.add(name))
+            logits_of(form, pixel_values)
+        assert called[True] == called[False], module_class
+
+
+def test_a_layer_calls_nothing_inside(model, pixel_values, monkeypatch):
+    """At small batches the calls take longer than the work. An attention that records its weights is called, for its hook."""
+    called = []
+    ordinary_call = nn.Module.__call__
+    monkeypatch.setattr(
+        nn.Module,
+        "__call__",
+        lambda self, *args, **kwargs: called.append(self) or ordinary_call(self, *args, **kwargs),
+    )
+    layers = [module for module in model.modules() if isinstance(module, CrossViTLayer)]
+    inside = {module for layer in layers for module in layer.modules()} - set(layers)
+    logits_of(model.fuse_for_inference(), pixel_values)
+    assert not inside & set(called)
+    with torch.no_grad():
+        model(pixel_values, output_attentions=True)
+    assert CrossViTSelfAttention in {type(module) for module in inside & set(called)}
 
 
 def test_other_weights_take_effect(model, config, pixel_values):
