@@ -34,7 +34,7 @@ import timm
 import torch
 import torch._inductor.config
 import transformers
-from interleaving import peak_bytes
+from measurements import peak_bytes
 from pages import fill, measured_by
 from parity import randomize_, relative_difference
 from peft import LoraConfig, get_peft_model

@@ -40,7 +40,7 @@ import timm
 import torch
 import transformers
 from images import photos, pipeline_calls, processor_calls, save_timm_model
-from interleaving import Results, interleave, peak_bytes, ratios, synchronize, this_machine
+from measurements import Results, peak_bytes, this_machine
 from pages import DOCS, fill
 from parity import timm_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -57,6 +57,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification
+from crossvit.benchmark import interleave, ratios, synchronize
 from crossvit.deployment import FORMS
 from crossvit.modeling_crossvit import CrossViTFusion, CrossViTSelfAttention
 
@@ -391,7 +392,7 @@ def cell(row: dict[str, Any], name: str, reference: str = "timm") -> str:
     """The ratio of a contender, with the quartiles over the rounds."""
     if name not in row["seconds"]:
         return ""
-    median, below, above = ratios(row["seconds"], name, reference)
+    median, below, above = ratios(row["seconds"][name], row["seconds"][reference])
     return f"{median:.2f} ({below:.2f} to {above:.2f})"
 
 
@@ -405,7 +406,7 @@ def fraction_of_peak(row: dict[str, Any], name: str) -> str:
     counts = row["multiply_adds"]
     products = [product for product in ("matrix product", "packed matrix product") if product in row["seconds"]]
     work = counts["here"] / counts["matrix product"]
-    return f"{work * min(ratios(row['seconds'], name, product)[0] for product in products):.0%}"
+    return f"{work * min(ratios(row['seconds'][name], row['seconds'][product])[0] for product in products):.0%}"
 
 
 def table(header: str, rows: Iterable[Iterable[Any]]) -> str:
@@ -450,10 +451,13 @@ def summary_table(results: Results) -> str:
                 [
                     f"`{row['variant']}`",
                     *(
-                        f"{ratios(row['seconds'], name, 'timm')[0]:.2f}"
+                        f"{ratios(row['seconds'][name], row['seconds']['timm'])[0]:.2f}"
                         for name in ("TimmWrapper", "here", "here, fused")
                     ),
-                    *(f"{ratios(step['seconds'], name, 'timm')[0]:.2f}" for name in ("TimmWrapper", "here")),
+                    *(
+                        f"{ratios(step['seconds'][name], step['seconds']['timm'])[0]:.2f}"
+                        for name in ("TimmWrapper", "here")
+                    ),
                 ]
             )
     return table("| model | inference: TimmWrapper | here | here, fused | training: TimmWrapper | here |", rows)
@@ -619,7 +623,9 @@ def main():
             ):
                 times = interleave(calls, arguments.seconds) if calls else {}
                 results.add(work, variant, batch, seconds=times, **values)
-                shown = {contender: f"{ratios(times, contender, next(iter(calls)))[0]:.2f}" for contender in calls}
+                shown = {
+                    contender: f"{ratios(times[contender], times[next(iter(calls))])[0]:.2f}" for contender in calls
+                }
                 tqdm.write(f"{work}, {variant}, {batch}: {shown or values}")
         if arguments.quick:
             for place, text in tables_of(results, device)["speed.md"].items():

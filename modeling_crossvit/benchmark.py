@@ -16,8 +16,7 @@ The fastest way to run a model on this computer, measured with your model and yo
 
     python -m crossvit.benchmark models/my_model --images photos --batch_size 1 8
 
-A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU. The forms take turns in an
-order that changes with each round, so that whatever else the computer does hits all of them. Half of the images calibrate int8, and on the
+A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU, all of them in turns. Half of the images calibrate int8, and on the
 other half the labels of each form are compared with those of PyTorch without changes ("eager"). A form that keeps fewer than 99 % of
 them is never recommended.
 """
@@ -27,8 +26,11 @@ import copy
 import random
 import statistics
 import time
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -48,6 +50,67 @@ from crossvit.deployment import (
 
 EAGER = next(iter(FORMS))
 LEAST_EQUAL_LABELS = 0.99
+
+Name = TypeVar("Name", bound=Hashable)
+Call = Callable[[], Any]
+
+
+def synchronize() -> None:
+    """Waits for the device, because the calls of a GPU return before their work is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of(call: Call, repeats: int = 1) -> float:
+    """The time of one call, the mean of `repeats` calls."""
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(
+    calls: Mapping[Name, Call], seconds: float = 0.0, least_rounds: int = 5, most_rounds: int = 41
+) -> dict[Name, list[float]]:
+    """
+    The seconds of one call of each contender in every round. The contenders take turns, so that a slow moment of the computer meets all of
+    them, in an order that changes from round to round.
+
+    Args:
+        calls: The contenders by name. Each is called twice beforehand.
+        seconds: How long the rounds take together, as far as the smallest and the largest number of rounds allow it.
+        least_rounds: The smallest number of rounds.
+        most_rounds: The largest number of rounds.
+    """
+    for call in calls.values():
+        call()
+    once = {name: seconds_of(call) for name, call in calls.items()}
+    # A contender that is done at once is repeated, so that a moment's disturbance does not decide its round.
+    repeats = {name: max(1, int(0.05 / duration)) for name, duration in once.items()}
+    per_round = sum(repeats[name] * duration for name, duration in once.items())
+    rounds = min(most_rounds, max(least_rounds, int(seconds / per_round)))
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    shuffle = random.Random(0).shuffle
+    for _ in tqdm(range(rounds), desc="rounds", leave=False):
+        shuffle(order)
+        for name in order:
+            times[name].append(float(f"{seconds_of(calls[name], repeats[name]):.5g}"))
+    return times
+
+
+def ratios(seconds: list[float], reference: list[float]) -> tuple[float, float, float]:
+    """
+    How many times as fast a contender is as the reference, given the seconds of both in every round: the median over the rounds, and the
+    quartiles below and above it.
+    """
+    per_round = [theirs / ours for ours, theirs in zip(seconds, reference, strict=True)]
+    if len(per_round) == 1:
+        return per_round[0], per_round[0], per_round[0]
+    below, median, above = statistics.quantiles(per_round, n=4, method="inclusive")
+    return median, below, above
 
 
 @dataclass
@@ -104,22 +167,19 @@ def measure(
         functions[name] = predict
         expected = labels if expected is None else expected  # Eager is the first.
         rows[name].equal = int(torch.eq(labels, expected).sum())
-    order = list(functions)
-    for _ in tqdm(range(rounds), desc="rounds"):
-        random.shuffle(order)
-        for name in order:
-            for batch_size in batch_sizes:
-                batch = images[:batch_size]
-                start = time.perf_counter()
-                functions[name](batch)
-                rows[name].seconds.setdefault(batch_size, []).append(time.perf_counter() - start)
+    calls = {
+        (name, batch_size): partial(predict, images[:batch_size])
+        for name, predict in functions.items()
+        for batch_size in batch_sizes
+    }
+    for (name, batch_size), seconds in interleave(calls, least_rounds=rounds, most_rounds=rounds).items():
+        rows[name].seconds[batch_size] = seconds
     return rows, len(images)
 
 
-def _ratios(rows: dict[str, Row], name: str, batch_size: int) -> list[float]:
-    """How many times as fast as eager the form is, for each round."""
-    pairs = zip(rows[EAGER].seconds[batch_size], rows[name].seconds[batch_size], strict=True)
-    return [eager / own for eager, own in pairs]
+def speed(rows: dict[str, Row], name: str, batch_size: int) -> tuple[float, float, float]:
+    """How many times as fast as eager the form is: the median over the rounds, and the quartiles below and above it."""
+    return ratios(rows[name].seconds[batch_size], rows[EAGER].seconds[batch_size])
 
 
 def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
@@ -133,7 +193,7 @@ def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
             continue
         cells = [name, f"{row.making:.1f} s", f"{row.equal} of {compared}"]
         for batch_size in batch_sizes:
-            low, middle, high = statistics.quantiles(_ratios(rows, name, batch_size), n=4, method="inclusive")
+            middle, low, high = speed(rows, name, batch_size)
             seconds = statistics.median(row.seconds[batch_size])
             cells += [f"{1000 * seconds:.1f} ms", f"{middle:.2f} ({low:.2f} to {high:.2f})"]
         lines.append(cells)
@@ -143,7 +203,7 @@ def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
 def fastest(rows: dict[str, Row], compared: int, batch_size: int) -> str:
     """The name of the fastest form that keeps the labels."""
     equal = [name for name, row in rows.items() if not row.note and row.equal >= LEAST_EQUAL_LABELS * compared]
-    return max(equal, key=lambda name: statistics.median(_ratios(rows, name, batch_size)))
+    return max(equal, key=lambda name: speed(rows, name, batch_size))
 
 
 def advice(rows: dict[str, Row], compared: int, batch_sizes: list[int], model: str, images: Path) -> str:

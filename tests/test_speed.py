@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 What makes the model fast, counted and not timed, because a count is the same on every machine: the multiply-adds of a forward pass against
-Table 1 of the paper and timm's model, the number of its operations, and the bytes that a fusion copies. And the benchmark itself: its ratios,
+Table 1 of the paper and timm's model, the number of its operations, and the bytes that a fusion copies. And the benchmark itself:
 its refusal to mix machines, and that the page and the README show what was measured.
 
     pytest tests/test_speed.py
@@ -24,7 +24,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import interleaving
+import measurements
 import pytest
 import speed
 import torch
@@ -125,15 +125,15 @@ def test_memory(autocast):
     reference, images = timm_model("crossvit_tiny_240"), torch.randn(2, 3, 240, 240)
     model = convert_checkpoint(reference.state_dict(), "crossvit_tiny_240").eval()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        expected = interleaving.peak_bytes(speed.without_gradients(reference, images))
-        assert interleaving.peak_bytes(speed.without_gradients(model, images)) <= expected
+        expected = measurements.peak_bytes(speed.without_gradients(reference, images))
+        assert measurements.peak_bytes(speed.without_gradients(model, images)) <= expected
         steps = [
             speed.training_step(reference, images, speed.timm_loss),
             speed.training_step(model, images, speed.own_loss),
         ]
         for step in steps:
             step()  # makes the state of the optimizer
-        expected, found = map(interleaving.peak_bytes, steps)
+        expected, found = map(measurements.peak_bytes, steps)
     # Without keys there is less to keep.
     assert found < expected
 
@@ -141,29 +141,12 @@ def test_memory(autocast):
 # The benchmark
 
 
-def test_ratios_are_of_the_same_round():
-    """A round in which the machine is ten times as slow changes nothing, because it meets both contenders."""
-    times = {"reference": [2.0, 20.0, 4.0, 2.0], "contender": [1.0, 10.0, 2.0, 0.5]}
-    assert interleaving.ratios(times, "contender", "reference") == (2.0, 2.0, 3.5)
-
-
-def test_contenders_take_turns_in_changing_order(monkeypatch):
-    order = []
-    calls = {name: lambda name=name: order.append(name) for name in "abc"}
-    monkeypatch.setattr(interleaving, "seconds_of", lambda call, repeats=1: call() or 0.06)
-    times = interleaving.interleave(calls, seconds=0.06 * 3 * 8)
-    rounds = ["".join(order[start : start + 3]) for start in range(6, len(order), 3)]
-    assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds) and len(rounds) == 8
-    assert len(set(rounds)) > 2
-    assert times == {name: [0.06] * 8 for name in "abc"}
-
-
 def test_results_of_another_machine_are_refused(tmp_path):
-    machine = interleaving.this_machine("cpu")
-    results = interleaving.Results(tmp_path / "results.json", machine)
+    machine = measurements.this_machine("cpu")
+    results = measurements.Results(tmp_path / "results.json", machine)
     results.add("training", "crossvit_tiny_240", 8, seconds={"timm": [1.0]})
     results.add("loading", "crossvit_tiny_240", 1, seconds={"timm": [3.0]})
-    again = interleaving.Results(tmp_path / "results.json", machine)
+    again = measurements.Results(tmp_path / "results.json", machine)
     again.add("training", "crossvit_tiny_240", 8, seconds={"timm": [2.0]})
     assert [row["seconds"]["timm"] for row in again.of("training")] == [[2.0]]
     assert len(again.measurements) == 2
@@ -175,7 +158,7 @@ def test_results_of_another_machine_are_refused(tmp_path):
         ("instructions", []),
     ):
         with pytest.raises(ValueError, match=f"cannot be merged .* {key} .* there, .* here"):
-            interleaving.Results(tmp_path / "results.json", {**machine, key: value})
+            measurements.Results(tmp_path / "results.json", {**machine, key: value})
     assert (tmp_path / "results.json").read_text() == before
 
 
@@ -183,7 +166,7 @@ def test_results_of_another_machine_are_refused(tmp_path):
 def test_pages_show_what_was_measured(device):
     """The tables, made again from the results, are those of the pages and of the README."""
     path = ROOT / "docs" / f"speed_{device}.json"
-    results = interleaving.Results(path, json.loads(path.read_text())["machine"])
+    results = measurements.Results(path, json.loads(path.read_text())["machine"])
     for page, places in speed.tables_of(results, device).items():
         text = (ROOT / "docs" / page).read_text()
         for place, content in places.items():

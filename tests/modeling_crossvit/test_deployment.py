@@ -199,6 +199,22 @@ def rows_of(printed: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in (line.split(" | ") for line in lines)}
 
 
+def test_ratios_are_of_the_same_round():
+    """A round in which the machine is ten times as slow changes nothing, because it meets both contenders."""
+    assert benchmark.ratios([1.0, 10.0, 2.0, 0.5, 1.0], [2.0, 20.0, 4.0, 2.0, 3.0]) == (2.0, 2.0, 3.0)
+
+
+def test_contenders_take_turns_in_changing_order(monkeypatch):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    monkeypatch.setattr(benchmark, "seconds_of", lambda call, repeats=1: call() or 0.06)
+    times = benchmark.interleave(calls, seconds=0.06 * 3 * 8)
+    rounds = ["".join(order[start : start + 3]) for start in range(6, len(order), 3)]
+    assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds) and len(rounds) == 8
+    assert len(set(rounds)) > 2
+    assert times == {name: [0.06] * 8 for name in "abc"}
+
+
 def test_benchmark_recommends_the_fastest(model_folder, digits, capsys, monkeypatch):
     """A form that answers at once keeps the labels if it knows them, and is recommended; one that does not know them never is."""
 

@@ -11,19 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-Timing of several contenders that does not depend on how busy the machine is: they take turns, so that a slow minute meets all of them,
-and what counts is the ratio of their times within a round.
-"""
+"""What the benchmarks measure besides time, and the file of their results."""
 
 import itertools
 import json
 import os
 import platform
-import random
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,63 +24,12 @@ from typing import Any
 import torch
 from pages import processor_name
 
+from crossvit.benchmark import Call
 
-Call = Callable[[], Any]
-Times = dict[str, list[float]]
 
 # What decides which kernels a processor can run. Linux lists them under these names.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "onnxruntime", "openvino", "nncf", "torchao")
-
-
-def synchronize() -> None:
-    """Waits for the device, because the calls of a GPU return before their work is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def seconds_of(call: Call, repeats: int = 1) -> float:
-    """The time of one call, the mean of `repeats` calls."""
-    synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    synchronize()
-    return (time.perf_counter() - start) / repeats
-
-
-def interleave(calls: Mapping[str, Call], seconds: float, least_rounds: int = 5, most_rounds: int = 41) -> Times:
-    """
-    The seconds of one call of each contender in every round. The order changes from round to round.
-
-    Args:
-        calls: The contenders by name. Each is called twice beforehand.
-        seconds: How long the rounds take together, as far as the smallest and largest number of rounds allow it.
-        least_rounds: The smallest number of rounds.
-        most_rounds: The largest number of rounds.
-    """
-    for call in calls.values():
-        call()
-    once = {name: seconds_of(call) for name, call in calls.items()}
-    # A contender that is done at once is repeated, so that a moment's disturbance does not decide its round.
-    repeats = {name: max(1, int(0.05 / duration)) for name, duration in once.items()}
-    per_round = sum(repeats[name] * duration for name, duration in once.items())
-    rounds = min(most_rounds, max(least_rounds, int(seconds / per_round)))
-    times: Times = {name: [] for name in calls}
-    order = list(calls)
-    shuffle = random.Random(0).shuffle
-    for _ in range(rounds):
-        shuffle(order)
-        for name in order:
-            times[name].append(float(f"{seconds_of(calls[name], repeats[name]):.5g}"))
-    return times
-
-
-def ratios(times: Times, name: str, reference: str) -> tuple[float, float, float]:
-    """How many times as fast a contender is as the reference: the median over the rounds, and the quartiles below and above it."""
-    per_round = [theirs / ours for ours, theirs in zip(times[name], times[reference], strict=True)]
-    below, median, above = statistics.quantiles(per_round, n=4) if len(per_round) > 1 else 3 * per_round
-    return median, below, above
 
 
 def peak_bytes(call: Call) -> int:
