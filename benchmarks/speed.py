@@ -30,6 +30,7 @@ import math
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification
-from crossvit.benchmark import interleave, ratios, synchronize
+from crossvit.benchmark import interleave, ratios, seconds_of, synchronize
 from crossvit.deployment import FORMS
 from crossvit.modeling_crossvit import CrossViTFusion, CrossViTSelfAttention
 
@@ -71,8 +72,8 @@ MODE_BATCHES = {"cpu": (1, 8), "cuda": (1, 256)}
 AttentionInterface.register("sdpa_with_keys", sdpa_attention_forward)
 
 
-def multiply_adds(call: Callable[[], Any]) -> int:
-    """The multiply-adds of all matrix products and convolutions in a call."""
+def multiply_adds_by_operation(call: Callable[[], Any]) -> dict[str, int]:
+    """The multiply-adds of the matrix products and convolutions in a call, such as `{"aten.addmm": 5530000}`."""
 
     def attention(query, key, value, *args, **kwargs) -> int:
         batch, heads, queries, width = query
@@ -82,7 +83,11 @@ def multiply_adds(call: Callable[[], Any]) -> int:
     on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
         call()
-    return counter.get_total_flops() // 2
+    return {str(operation): flops // 2 for operation, flops in counter.get_flop_counts()["Global"].items()}
+
+
+def multiply_adds(call: Callable[[], Any]) -> int:
+    return sum(multiply_adds_by_operation(call).values())
 
 
 class Contenders:
@@ -172,17 +177,67 @@ def inference(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) 
                 yield f"inference {name}", variant, batch, calls, {"multiply_adds": counted}
 
 
+# What an operation belongs to, by a part of its name. All else is "rest".
+KINDS = {
+    "linear": "matrix products", "addmm": "matrix products", "bmm": "matrix products", "convolution": "matrix products",
+    "scaled_dot_product": "self-attention", "layer_norm": "LayerNorm", "bicubic": "resize",
+}  # fmt: skip
+
+
+def sum_by_kind(values: dict[str, float]) -> dict[str, float]:
+    """Numbers of operations, summed by what the operations belong to."""
+    sums: dict[str, float] = dict.fromkeys([*KINDS.values(), "rest"], 0)
+    for operation, value in values.items():
+        sums[next((kind for part, kind in KINDS.items() if part in operation), "rest")] += value
+    return sums
+
+
+def profile(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
+    """Where the time of the fused form goes, in float32 on a CPU. A large matrix product takes turns with it."""
+    for variant in variants if device == "cpu" else ():
+        models = Contenders(variant, device)
+        for batch in sorted({1, max(batch for batch in batches if batch <= 8)}):
+            images = models.images(batch)
+            fused = without_gradients(models.fused, images)
+            products = matrix_product(device, torch.float32)
+            seconds: Counter[str] = Counter()
+            durations: dict[str, list[float]] = {name: [] for name in products}
+            fused()  # It prepares its weights.
+            for _ in range(10):
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                    fused()
+                for event in profiler.key_averages():
+                    seconds[event.key] += event.self_cpu_time_total / 1e7
+                for name, call in products.items():
+                    durations[name].append(seconds_of(call))
+            product = min(products, key=lambda name: statistics.mean(durations[name]))
+            yield (
+                "profile",
+                variant,
+                batch,
+                {},
+                {
+                    "seconds_by_kind": {kind: float(f"{value:.4g}") for kind, value in sum_by_kind(seconds).items()},
+                    # Counted in the ordinary form, because PyTorch's counter does not know oneDNN's operation.
+                    "multiply_adds": sum_by_kind(multiply_adds_by_operation(without_gradients(models.here, images))),
+                    "matrix_product": {
+                        "multiply_adds": multiply_adds(products["matrix product"]),
+                        "seconds": statistics.mean(durations[product]),
+                    },
+                },
+            )
+
+
 def training_step(
-    model: torch.nn.Module, images: torch.Tensor, loss_of: Callable[..., torch.Tensor]
+    model: torch.nn.Module, images: torch.Tensor, loss_of: Callable[..., torch.Tensor], autocast: bool = False
 ) -> Callable[[], None]:
-    """Forward pass, backward pass and optimizer; on a GPU with autocast to bfloat16."""
+    """Forward pass, backward pass and optimizer; with autocast, if it is asked for, to bfloat16."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     labels = torch.arange(len(images), device=images.device) % 1000
 
     def step() -> None:
-        device = images.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=images.is_cuda or torch.is_autocast_enabled(device)):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
             loss = loss_of(model, images, labels)
         loss.backward()
         optimizer.step()
@@ -200,18 +255,21 @@ def own_loss(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor)
 
 
 def training(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
-    for variant in variants:
-        models, batch = Contenders(variant, device), TRAINING_BATCH[device]
-        images = models.images(batch)
-        with_keys = copy.deepcopy(models.here)
-        with_keys.set_attn_implementation("sdpa_with_keys")
-        calls = {
-            "timm": training_step(models.timm, images, timm_loss),
-            "TimmWrapper": training_step(models.wrapper, images, own_loss),
-            "here": training_step(models.here, images, own_loss),
-            "here, with keys": training_step(with_keys, images, own_loss),
-        }
-        yield "training", variant, batch, calls, {}
+    """In float32 on a CPU, and with autocast to bfloat16."""
+    for name in ("float32", "bfloat16") if device == "cpu" else ("bfloat16",):
+        for variant in variants:
+            models, batch = Contenders(variant, device), TRAINING_BATCH[device]
+            images = models.images(batch)
+            with_keys = copy.deepcopy(models.here)
+            with_keys.set_attn_implementation("sdpa_with_keys")
+            step_of = partial(training_step, images=images, autocast=name == "bfloat16")
+            calls = {
+                "timm": step_of(models.timm, loss_of=timm_loss),
+                "TimmWrapper": step_of(models.wrapper, loss_of=own_loss),
+                "here": step_of(models.here, loss_of=own_loss),
+                "here, with keys": step_of(with_keys, loss_of=own_loss),
+            }
+            yield f"training {name}", variant, batch, calls, {}
 
 
 def with_graphs(model: torch.nn.Module) -> Callable[..., Any]:
@@ -311,8 +369,8 @@ def memory(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> 
             {"bytes": {name: peak_bytes(call) for name, call in calls.items()}},
         )
         steps = {
-            "timm": training_step(models.timm, images, timm_loss),
-            "here": training_step(models.here, images, own_loss),
+            "timm": training_step(models.timm, images, timm_loss, autocast=device == "cuda"),
+            "here": training_step(models.here, images, own_loss, autocast=device == "cuda"),
         }
         for step in steps.values():
             step()  # The optimizer makes its state in the first step.
@@ -376,6 +434,7 @@ def fusion(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> 
 
 WORKS = {
     "inference": inference,
+    "profile": profile,
     "training": training,
     "modes": modes,
     "images": images,
@@ -441,10 +500,25 @@ def inference_table(results: Results, dtype: str) -> str:
     return table(header, rows)
 
 
+def profile_table(results: Results) -> str:
+    """The part of the time that each kind of operation takes, and, where it multiplies, the part of the peak that it reaches."""
+    kinds = [*dict.fromkeys(KINDS.values()), "rest"]
+    rows = []
+    for row in results.of("profile"):
+        seconds, product = row["seconds_by_kind"], row["matrix_product"]
+        peak = product["multiply_adds"] / product["seconds"]
+        shares = [f"{seconds[kind] / sum(seconds.values()):.0%}" for kind in kinds]
+        for index, kind in enumerate(kinds):
+            if row["multiply_adds"][kind]:
+                shares[index] += f" (at {row['multiply_adds'][kind] / seconds[kind] / peak:.0%} of the peak)"
+        rows.append([f"`{row['variant']}`", row["batch"], *shares])
+    return table("| model | batch | " + " | ".join(kinds) + " |", rows)
+
+
 def summary_table(results: Results) -> str:
     """The table of the README."""
     rows = []
-    training_rows = {row["variant"]: row for row in results.of("training")}
+    training_rows = {row["variant"]: row for row in results.of("training float32")}
     for row in results.of("inference float32"):
         if row["batch"] == 8 and (step := training_rows.get(row["variant"])):
             rows.append(
@@ -560,7 +634,10 @@ def tables_of(results: Results, device: str) -> dict[str, dict[str, str]]:
         "machine": machine_sentence(results),
         "inference float32": inference_table(results, "float32"),
         "inference bfloat16": inference_table(results, "bfloat16"),
-        "training": ratio_table(results, "training", ("TimmWrapper", "here", "here, with keys")),
+        **{
+            f"training {name}": ratio_table(results, f"training {name}", ("TimmWrapper", "here", "here, with keys"))
+            for name in (("float32", "bfloat16") if device == "cpu" else ("bfloat16",))
+        },
         "modes": modes_table(results),
     }
     if device == "cuda":
@@ -569,6 +646,7 @@ def tables_of(results: Results, device: str) -> dict[str, dict[str, str]]:
     own = {
         "saved": saved_sentence(),
         "summary": summary,
+        "profile": profile_table(results),
         "loading": loading_table(results),
         "memory": memory_table(results),
     }
