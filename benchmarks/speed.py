@@ -347,9 +347,9 @@ def images(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> 
             torch.set_num_threads(1)
             yield f"processors, {kind}", "crossvit_tiny_240", len(pictures), calls, {}
             torch.set_num_threads(threads)
-        for index, photo in enumerate(16 * pictures):
+        for index, photo in enumerate(64 * pictures):
             photo.save(Path(folder) / f"{index}.jpg")
-        yield "pipeline", "crossvit_tiny_240", 16 * len(pictures), pipeline_calls(Path(folder), weights), {}
+        yield "pipeline", "crossvit_tiny_240", 64 * len(pictures), pipeline_calls(Path(folder), weights), {}
 
 
 def memory(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> Iterator[Case]:
@@ -433,11 +433,11 @@ def fusion(device: str, variants: tuple[str, ...], batches: tuple[int, ...]) -> 
 
 
 WORKS = {
+    "images": images,  # first, because a process that has grown starts the workers of a pipeline slowly
     "inference": inference,
     "profile": profile,
     "training": training,
     "modes": modes,
-    "images": images,
     "loading": loading,
     "memory": memory,
     "fusion": fusion,

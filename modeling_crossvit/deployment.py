@@ -37,10 +37,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_utils import load_image
 
-from crossvit.fused_crossvit import is_plain_linear
 from crossvit.image_processing import CrossViTImageProcessorPil
 from crossvit.modeling_crossvit import (
-    CrossViTCrossAttention,
     CrossViTEmbeddings,
     CrossViTForImageClassification,
     CrossViTFusion,
@@ -143,48 +141,14 @@ class _Resize(nn.Module):
         return nn.functional.linear(resized.transpose(2, 3), self.rows).transpose(2, 3)  # -> (B, channels, h, w)
 
 
-class _AttentionWithoutKeys(nn.Module):
-    """
-    `CrossViTCrossAttention.attend_without_keys` with the weights of the heads as constants of their own, (B, T, C) to (B, 1, C). In the
-    model itself they are views of larger weights, on which quantizers of exported programs fail.
-    """
-
-    key_weight: torch.Tensor  # (h, d, C)
-    value_weight: torch.Tensor  # (h, C, d)
-    value_bias: torch.Tensor  # (C)
-
-    def __init__(self, attention: CrossViTCrossAttention):
-        super().__init__()
-        self.q_proj, self.o_proj, self.head_dim = attention.q_proj, attention.o_proj, attention.head_dim
-        key, value = attention.k_proj, attention.v_proj
-        heads = (-1, attention.head_dim, key.in_features)
-        bias = torch.zeros(value.out_features) if value.bias is None else value.bias
-        self.register_buffer("key_weight", key.weight.detach().view(heads) * attention.scaling, persistent=False)
-        self.register_buffer(
-            "value_weight", value.weight.detach().view(heads).transpose(1, 2).contiguous(), persistent=False
-        )
-        self.register_buffer("value_bias", bias.detach(), persistent=False)
-
-    def forward(self, tokens: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, None]:
-        query_states = self.q_proj(tokens[:, :1])
-        query_states = query_states.view(tokens.shape[0], -1, 1, self.head_dim)  # (B, 1, C) -> (B, h, 1, d)
-        token_queries = torch.matmul(query_states, self.key_weight).squeeze(2)  # (B, h, C)
-        attn_weights = torch.matmul(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
-        pooled_tokens = torch.matmul(attn_weights, tokens).unsqueeze(2)  # (B, h, 1, C)
-        attn_output = torch.matmul(pooled_tokens, self.value_weight).view(tokens.shape[0], 1, -1)  # -> (B, 1, C)
-        return self.o_proj(attn_output + self.value_bias), None
-
-
-def _prepared_for_export(model: Classifier) -> Classifier:
-    """A copy of the model for images of the configured size, with the same numbers in operations that runtimes do fast."""
+def _with_matrix_resize(model: Classifier) -> Classifier:
+    """A copy of the model for images of the configured size, whose branches resize them by matrix products."""
     model = copy.deepcopy(model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, CrossViTEmbeddings) and module.image_size != module.input_size:
-            resize = _Resize(module.input_size, module.image_size)
-            module.register_forward_pre_hook(lambda _, inputs, resize=resize: (resize(inputs[0]), *inputs[1:]))
-            module.input_size = module.image_size  # Nothing is left to resize.
-        if isinstance(module, CrossViTCrossAttention) and is_plain_linear(module.k_proj) and is_plain_linear(module.v_proj):
-            model.set_submodule(name, _AttentionWithoutKeys(module))
+    for embeddings in model.modules():
+        if isinstance(embeddings, CrossViTEmbeddings) and embeddings.image_size != embeddings.input_size:
+            resize = _Resize(embeddings.input_size, embeddings.image_size)
+            embeddings.register_forward_pre_hook(lambda _, inputs, resize=resize: (resize(inputs[0]), *inputs[1:]))
+            embeddings.input_size = embeddings.image_size  # Nothing is left to resize.
     return model
 
 
@@ -219,7 +183,7 @@ def export_model(model: Classifier, format: str, calibration: torch.Tensor | Non
     # Two images, because PyTorch takes a size of 1 in the example for a constant.
     example = torch.zeros(2, model.config.num_channels, *model.config.branch_image_size(0))
     exporter = AutoHfExporter.from_config(config)
-    return exporter.export(_prepared_for_export(model), {"pixel_values": example}, config=config)
+    return exporter.export(_with_matrix_resize(model), {"pixel_values": example}, config=config)
 
 
 def _runtime_options(format: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
