@@ -12,7 +12,7 @@ TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-deployment
+.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-deployment benchmark-using
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
@@ -74,6 +74,9 @@ benchmark-speed: $(DEV)  ## Measure the speed beside timm, DeiT and ViT: docs/sp
 
 benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the fastest form: docs/deployment.md
 	$(BIN)/python benchmarks/deployment.py
+
+benchmark-using: $(DEV) quickstart  ## Measure how far maps of a decision can be trusted: docs/using_a_model.md
+	$(BIN)/python benchmarks/using_a_model.py
 
 pictures: $(DEV)  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py

@@ -25,10 +25,12 @@ training = [
 ]
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
 export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
+explain = [*vision, "captum", "matplotlib"]
 dev = [
     *training,
     *convert,
     *export,
+    *explain,
     "timm==1.0.31",
     "peft",
     "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
@@ -88,7 +90,14 @@ setup(
     package_data={"crossvit": ["py.typed"], "crossvit.configuration": ["imagenet_classes.txt"]},
     python_requires=">=3.10",
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
-    extras_require={"vision": vision, "convert": convert, "training": training, "export": export, "dev": dev},
+    extras_require={
+        "vision": vision,
+        "convert": convert,
+        "training": training,
+        "export": export,
+        "explain": explain,
+        "dev": dev,
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",

@@ -53,7 +53,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md",
 # The pages whose numbers a script of benchmarks/ measures.
 MEASURED = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("parity", "execution_modes", "training", "solar_cells")
+    for name in ("parity", "execution_modes", "training", "solar_cells", "using_a_model")
 }
 BLOCKS = [
     # What needs the model of the quickstart takes a minute of training.
@@ -69,6 +69,7 @@ BLOCKS = [
         "deployment": DEPLOYMENT,
         "images": IMAGES,
         "speed": SPEED,
+        "using a model": MEASURED["using_a_model"],
     }.items()
     for code, output in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", text, re.S)
 ]
