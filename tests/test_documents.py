@@ -22,6 +22,7 @@ code of the README is run by tests/test_first_contact.py.
 
 import contextlib
 import io
+import json
 import re
 import runpy
 from pathlib import Path
@@ -53,7 +54,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md",
 # The pages whose numbers a script of benchmarks/ measures.
 MEASURED = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("parity", "execution_modes", "training", "solar_cells", "using_a_model")
+    for name in ("parity", "execution_modes", "training", "solar_cells", "deployment", "using_a_model")
 }
 BLOCKS = [
     # What needs the model of the quickstart takes a minute of training.
@@ -201,6 +202,8 @@ def test_measured_pages_name_the_same_versions():
         assert packages.keys() >= {"torch", "transformers", "Python"}, page
         for package, version in packages.items():
             versions.setdefault(package, {})[page] = version
+    for package, version in json.loads((ROOT / "docs" / "speed_cpu.json").read_text())["machine"]["versions"].items():
+        versions.setdefault(package, {})["speed"] = version
     assert not {package: pages for package, pages in versions.items() if len(set(pages.values())) > 1}
 
 
