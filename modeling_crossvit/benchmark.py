@@ -16,9 +16,9 @@ The fastest way to run a model on this computer, measured with your model and yo
 
     python -m crossvit.benchmark models/my_model --images photos --batch_size 1 8
 
-A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU, all of them in turns. Half of the images calibrate int8, and on the
-other half the labels of each form are compared with those of PyTorch without changes ("eager"). A form that keeps fewer than 99 % of
-them is never recommended.
+A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU, all of them in turns. Half
+of the images calibrate int8, and on the other half the labels of each form are compared with those of PyTorch without changes ("eager").
+A form that keeps fewer than 99 % of them is never recommended.
 """
 
 import argparse
