@@ -26,11 +26,12 @@ training = [
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
 export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
 explain = [*vision, "captum", "matplotlib"]
+# What docs/using_a_model.md runs: evaluation, batch jobs, search, explanations and the demo.
+use = [*training, *explain, "ray[data]", "faiss-cpu", "gradio"]
 dev = [
-    *training,
     *convert,
     *export,
-    *explain,
+    *use,
     "timm==1.0.31",
     "peft",
     "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
@@ -43,6 +44,7 @@ dev = [
     "pre-commit",
     "parameterized",
     "psutil",
+    "selenium",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "transformers-mlinter==0.1.5",
@@ -96,6 +98,7 @@ setup(
         "training": training,
         "export": export,
         "explain": explain,
+        "use": use,
         "dev": dev,
     },
     classifiers=[
