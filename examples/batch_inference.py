@@ -1,0 +1,383 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Classify any number of images with Ray Data, on this machine or on a cluster.
+
+    python examples/batch_inference.py --model outputs/quickstart/model --images outputs/quickstart/digits/test
+    python examples/batch_inference.py --model timm/crossvit_small_240.in1k --images 'shards/*.tar' --embeddings --address auto
+
+`--images` is a folder or a pattern of image files, parquet files or WebDataset shards, or a data set of the Hub or of `save_to_disk`.
+`OUTPUT_DIR/predictions` receives parquet files with one row for each image: `image` (its path, or its file and place), `label`, `score`, the
+best `labels` and `scores`, `embedding` on request, and `error` for an image that cannot be read.
+
+After an interruption, the same command continues with the images that are missing. Ray Data records which are done, and starts a worker that
+dies again. At the end all rows are counted: none is missing, and none is there twice.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from glob import glob
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from filelock import FileLock, Timeout
+from ray.data.block import BlockMetadata
+from ray.data.checkpoint import CheckpointConfig
+from ray.data.datasource import Datasource, ReadTask
+from tqdm import tqdm
+
+from common.command_line import parse_arguments
+from common.image_parts import Part, list_parts
+from common.image_reading import read_image
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.deployment import load_exported
+
+
+@dataclass
+class Arguments:
+    model: str = field(metadata={"help": "Folder or Hub repository of a classifier, or a folder of crossvit.export."})
+    images: str = field(
+        metadata={
+            "help": "Folder or pattern of image files, of parquet files or of .tar shards; or a data set of `datasets`."
+        }
+    )
+    output_dir: str = field(default="outputs/predictions", metadata={"help": "Folder of the predictions."})
+    split: str | None = field(default=None, metadata={"help": "Split of a data set, if it has several."})
+    image_column_name: str | None = field(
+        default=None, metadata={"help": "Column of images in parquet and data sets."}
+    )
+    top_k: int = field(default=5, metadata={"help": "Number of best classes to write."})
+    embeddings: bool = field(default=False, metadata={"help": "Write the pooled features too."})
+    dtype: str = field(
+        default="float32", metadata={"help": "Number format of the model: float32, bfloat16 or float16."}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Images per forward pass."})
+    rows_per_file: int = field(
+        default=1024,
+        metadata={"help": "Rows of a file of predictions; so many may be computed again after an interruption."},
+    )
+    num_workers: int | None = field(
+        default=None,
+        metadata={"help": "Number of models. By default one per GPU, or one per 8 CPU cores without GPUs."},
+    )
+    address: str | None = field(
+        default=None, metadata={"help": "A Ray cluster, such as auto. By default Ray is started on this machine."}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloaded files."})
+    token: str | None = field(
+        default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
+    )
+
+    @property
+    def download(self) -> dict[str, str | None]:
+        return {"cache_dir": self.cache_dir, "token": self.token}
+
+
+# --- from files to rows ---
+
+ENCODED = pa.schema([("image", pa.string()), ("path", pa.string()), ("bytes", pa.binary())])
+PREDICTIONS = pa.schema(
+    [
+        ("image", pa.string()),
+        ("label", pa.string()),
+        ("score", pa.float32()),
+        ("labels", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+        ("embedding", pa.list_(pa.float32())),
+        ("error", pa.string()),
+    ]
+)
+
+
+def read_part(part: Part):
+    """Tables of a few encoded images. A file that breaks off in the middle becomes one more row, without an image."""
+    rows = []
+    try:
+        for row in part.read():
+            rows.append(row)
+            if len(rows) == 64:
+                yield pa.Table.from_pylist(rows, ENCODED)
+                rows = []
+    except Exception as error:
+        rows.append({"image": part.name, "path": f"{part.name}: {error}", "bytes": b""})
+    yield pa.Table.from_pylist(rows, ENCODED)
+
+
+class ImageDatasource(Datasource):
+    """The parts as a data source of Ray Data."""
+
+    def __init__(self, parts: list[Part]):
+        super().__init__()
+        self.parts = parts
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, *args, **kwargs) -> list[ReadTask]:
+        return [
+            ReadTask(
+                lambda part=part: read_part(part),
+                BlockMetadata(num_rows=part.length, size_bytes=None, exec_stats=None),
+            )
+            for part in self.parts
+        ]
+
+
+def decode(batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor) -> dict[str, np.ndarray]:
+    """Turns encoded images into pixel values, (B, 3, H, W), which are zero where `error` says why there are none."""
+    size = image_processor.crop_size
+    pixel_values = np.zeros((len(batch["image"]), 3, size.height, size.width), np.float32)
+    errors = []
+    for number, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
+        try:
+            image = read_image({"path": path, "bytes": encoded})
+            pixel_values[number] = image_processor(image, return_tensors="np").pixel_values[0]
+            errors.append("")
+        except Exception as error:
+            errors.append(str(error.__cause__ or error))
+    return {"image": batch["image"], "error": np.array(errors), "pixel_values": pixel_values}
+
+
+class Classifier:
+    """One worker: a model that classifies batches of pixel values."""
+
+    def __init__(self, arguments: Arguments, threads: int):
+        torch.set_num_threads(threads)
+        self.top_k = arguments.top_k
+        self.device = "cuda" if ray.get_gpu_ids() else "cpu"
+        self.dtype = getattr(torch, arguments.dtype)
+        self.embeddings = arguments.embeddings
+        if is_exported(arguments.model):
+            self.model = load_exported(arguments.model)
+        else:
+            model = CrossViTForImageClassification.from_pretrained(
+                arguments.model, dtype=self.dtype, **arguments.download
+            )
+            self.model = model.to(self.device).fuse_for_inference()
+        self.names = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
+
+    @torch.inference_mode()
+    def predict(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[list[float]] | list[None]]:
+        """Probabilities, (B, classes), and for each image its pooled features, or None if they are not wanted."""
+        pixel_values = pixel_values.to(self.device, self.dtype)
+        if self.embeddings:
+            features = self.model.crossvit(pixel_values).pooler_output
+            logits, embeddings = self.model.classifier(features), features.float().tolist()
+        else:
+            logits, embeddings = self.model(pixel_values=pixel_values).logits, [None] * len(pixel_values)
+        return logits.float().softmax(dim=-1).cpu(), embeddings
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        readable = batch["error"] == ""
+        rows = [{"image": name, "error": error or None} for name, error in zip(batch["image"], batch["error"])]
+        if readable.any():
+            probabilities, embeddings = self.predict(torch.tensor(batch["pixel_values"][readable]))
+            best = probabilities.topk(min(self.top_k, len(self.names)))
+            answers = zip(np.flatnonzero(readable), best.indices.tolist(), best.values.tolist(), embeddings)
+            for number, classes, scores, embedding in answers:
+                labels = [self.names[label] for label in classes]
+                rows[number] |= {"label": labels[0], "score": scores[0], "labels": labels, "scores": scores}
+                rows[number]["embedding"] = embedding
+        return pa.Table.from_pylist(rows, PREDICTIONS)
+
+
+# --- the job ---
+
+
+def absolute(name: str) -> str:
+    """The absolute path of a file, folder or pattern of files that exists; other names as they are, because they are the Hub's."""
+    path = os.path.abspath(name)
+    return path if glob(path, recursive=True) else name
+
+
+def is_exported(model: str) -> bool:
+    return (Path(model) / "export.json").exists()
+
+
+def file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
+    """What decides the rows. A folder takes those of one job alone."""
+    config = CrossViTConfig.from_pretrained(arguments.model, **arguments.download)
+    folder = Path(arguments.model)
+    weights = sorted(file for file in folder.glob("*") if file.is_file()) if folder.is_dir() else []
+    options = asdict(arguments)
+    return {
+        **{name: options[name] for name in ("model", "images", "split", "top_k", "embeddings", "dtype")},
+        "model_commit": getattr(config, "_commit_hash", None),
+        "model_files": {file.name: file_hash(file) for file in weights},
+        "number_of_images": None if any(part.length is None for part in parts) else sum(part.length for part in parts),
+    }
+
+
+def check_job(job: dict, output: Path):
+    """Ends the program if the folder holds predictions of another job."""
+    file = output / "job.json"
+    if not file.exists():
+        if output.exists() and any(output.glob("predictions/*")):
+            raise SystemExit(f"{output} holds predictions, but not the job.json of a job: give another --output_dir.")
+        output.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(job, indent=2))
+        os.replace(new, file)
+        return
+    found = json.loads(file.read_text())
+    if other := [name for name in job if found.get(name) != job[name]]:
+        raise SystemExit(
+            f"{output} holds the predictions of another job: "
+            + "; ".join(f"{name} was {found.get(name)} and is {job[name]}" for name in other)
+            + ". Give another --output_dir, or remove this one."
+        )
+
+
+def check_reachable(address: str):
+    """Raises OSError if nothing listens at HOST:PORT. Ray itself would try for minutes."""
+    host, _, port = address.split("://")[-1].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def start_ray(address: str | None):
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray's C++ part writes notes to the terminal that only its developers can use. Errors reach Python anyway.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        ray.init("local", include_dashboard=False, **options)
+        return
+    try:
+        check_reachable(address)
+        # Workers on other machines need the scripts of this folder.
+        ray.init(address, runtime_env={"working_dir": str(Path(__file__).parent)}, **options)
+    except Exception as error:
+        raise SystemExit(
+            f"--address {address}: no Ray cluster can be reached there ({error}). Start one with `ray start --head`, set "
+            "RAY_AUTH_MODE=token if it asks for a token, or leave --address out to use this machine."
+        ) from error
+
+
+def classify(arguments: Arguments, parts: list[Part], output: Path):
+    """Classifies all images that are not among the finished ones of the folder."""
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources["CPU"]), int(resources.get("GPU", 0))
+    workers = arguments.num_workers or gpus or max(1, cpus // 8)
+    # A model on the CPU has threads for its part of the cores, and reserves little of them, because the images are decoded there too.
+    share = {"num_gpus": min(1, gpus / workers)} if gpus else {"num_cpus": 0.5}
+    context = ray.data.DataContext.get_current()
+    context.checkpoint_config = CheckpointConfig(
+        "image", str((output / "finished").absolute()), delete_checkpoint_on_success=False
+    )
+    context.enable_progress_bars = False  # Those of Ray count blocks of images. `show_progress` counts images.
+    image_processor = CrossViTImageProcessor.from_pretrained(arguments.model, **arguments.download)
+    images = ray.data.read_datasource(ImageDatasource(parts), override_num_blocks=len(parts))
+    pixels = images.map_batches(
+        decode, batch_size=arguments.batch_size, fn_kwargs={"image_processor": image_processor}
+    )
+    predictions = pixels.map_batches(
+        Classifier,
+        batch_size=arguments.batch_size,
+        fn_constructor_kwargs={"arguments": arguments, "threads": max(1, cpus // workers)},
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        **share,
+    )
+    predictions.write_parquet(str((output / "predictions").absolute()), min_rows_per_file=arguments.rows_per_file)
+
+
+@contextmanager
+def show_progress(finished: Path, number_of_images: int | None):
+    """A bar of the images whose rows are on the disk."""
+    rows: dict[Path, int] = {}
+
+    def count() -> int:
+        # Ray renames a file when its rows are written.
+        new = (file for file in finished.glob("*.parquet") if not file.stem.endswith(".pending") and file not in rows)
+        rows.update({file: pq.read_metadata(file).num_rows for file in new})
+        return sum(rows.values())
+
+    ended = Event()
+    with tqdm(desc="images", total=number_of_images, initial=count()) as bar:
+
+        def watch():
+            while not ended.wait(1):
+                bar.update(count() - bar.n)
+
+        thread = Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            bar.update(count() - bar.n)
+
+
+def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, Counter]:
+    """The number of rows, and the number of each label. Ends the program unless every image has exactly one row."""
+    table = pq.read_table(output / "predictions", columns=["image", "label"])
+    rows, images = len(table), len(table["image"].unique())
+    if rows != images or number_of_images not in (None, images):
+        raise SystemExit(
+            f"{output} has {rows} rows of {images} images, expected one for each of {number_of_images or images}: another program "
+            "wrote there at the same time, or files are missing. Remove the folder and run the command again."
+        )
+    return rows, Counter(table["label"].to_pylist())
+
+
+def main():
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
+    # Workers run in other folders.
+    arguments.model, arguments.images = absolute(arguments.model), absolute(arguments.images)
+    if arguments.embeddings and is_exported(arguments.model):
+        raise SystemExit("--embeddings needs a model of PyTorch: an exported program gives the logits alone.")
+    parts = list_parts(
+        arguments.images, arguments.rows_per_file, arguments.split, arguments.image_column_name, **arguments.download
+    )
+    output = Path(arguments.output_dir)
+    job = describe_job(arguments, parts)
+    check_job(job, output)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            start_ray(arguments.address)
+            with show_progress(output / "finished", job["number_of_images"]):
+                classify(arguments, parts, output)
+            ray.shutdown()
+            rows, labels = check_predictions(output, job["number_of_images"])
+    except ray.exceptions.RayError as error:
+        raise SystemExit(f"The job stopped. The same command goes on from here. The error: {error}") from error
+    except Timeout as error:
+        raise SystemExit(
+            f"Another run of this script is writing to {output}: wait for it, or give another --output_dir."
+        ) from error
+    print(f"{rows} images, of which {labels.pop(None, 0)} cannot be read; the column error says why")
+    for label, count in labels.most_common(10):
+        print(f"{count:8d}  {label}")
+    print(f"predictions: {output / 'predictions'}")
+
+
+if __name__ == "__main__":
+    main()
