@@ -33,6 +33,7 @@ import socket
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from glob import glob
 from pathlib import Path
 from threading import Event, Thread
@@ -97,7 +98,7 @@ class Arguments:
 
 # --- from files to rows ---
 
-ENCODED = pa.schema([("image", pa.string()), ("path", pa.string()), ("bytes", pa.binary())])
+ENCODED = pa.schema([("image", pa.string()), ("path", pa.string()), ("bytes", pa.binary()), ("error", pa.string())])
 PREDICTIONS = pa.schema(
     [
         ("image", pa.string()),
@@ -112,7 +113,7 @@ PREDICTIONS = pa.schema(
 
 
 def read_part(part: Part):
-    """Tables of a few encoded images. A file that breaks off in the middle becomes one more row, without an image."""
+    """Tables of a few encoded images. If the file breaks off, one more row has the error."""
     rows = []
     try:
         for row in part.read():
@@ -121,7 +122,7 @@ def read_part(part: Part):
                 yield pa.Table.from_pylist(rows, ENCODED)
                 rows = []
     except Exception as error:
-        rows.append({"image": part.name, "path": f"{part.name}: {error}", "bytes": b""})
+        rows.append({"image": part.name, "error": str(error)})
     yield pa.Table.from_pylist(rows, ENCODED)
 
 
@@ -149,14 +150,15 @@ def decode(batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor
     """Turns encoded images into pixel values, (B, 3, H, W), which are zero where `error` says why there are none."""
     size = image_processor.crop_size
     pixel_values = np.zeros((len(batch["image"]), 3, size.height, size.width), np.float32)
-    errors = []
+    errors = [error or "" for error in batch["error"]]
     for number, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
+        if errors[number]:
+            continue
         try:
             image = read_image({"path": path, "bytes": encoded})
             pixel_values[number] = image_processor(image, return_tensors="np").pixel_values[0]
-            errors.append("")
         except Exception as error:
-            errors.append(str(error.__cause__ or error))
+            errors[number] = str(error.__cause__ or error)
     return {"image": batch["image"], "error": np.array(errors), "pixel_values": pixel_values}
 
 
@@ -269,6 +271,10 @@ def start_ray(address: str | None):
     options = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         ray.init("local", include_dashboard=False, **options)
+        if ray.cluster_resources()["CPU"] < 2:
+            # The process that leaves out finished images occupies a core of Ray's count, and the others would wait for ever.
+            ray.shutdown()
+            ray.init("local", num_cpus=2, include_dashboard=False, **options)
         return
     try:
         check_reachable(address)
@@ -286,8 +292,8 @@ def classify(arguments: Arguments, parts: list[Part], output: Path):
     resources = ray.cluster_resources()
     cpus, gpus = int(resources["CPU"]), int(resources.get("GPU", 0))
     workers = arguments.num_workers or gpus or max(1, cpus // 8)
-    # A model on the CPU has threads for its part of the cores, and reserves little of them, because the images are decoded there too.
-    share = {"num_gpus": min(1, gpus / workers)} if gpus else {"num_cpus": 0.5}
+    # A model on the CPU has threads for its part of the cores, and reserves none of them, because the images are decoded there too.
+    share = {"num_gpus": min(1, gpus / workers)} if gpus else {"num_cpus": 0}
     context = ray.data.DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         "image", str((output / "finished").absolute()), delete_checkpoint_on_success=False
@@ -308,23 +314,26 @@ def classify(arguments: Arguments, parts: list[Part], output: Path):
     predictions.write_parquet(str((output / "predictions").absolute()), min_rows_per_file=arguments.rows_per_file)
 
 
+@cache
+def number_of_rows(file: Path) -> int:
+    return pq.read_metadata(file).num_rows
+
+
+def count_finished(output: Path) -> int:
+    """The number of images whose rows are on the disk. Ray renames their list when they are."""
+    files = (output / "finished").glob("*.parquet")
+    return sum(number_of_rows(file) for file in files if not file.stem.endswith(".pending"))
+
+
 @contextmanager
-def show_progress(finished: Path, number_of_images: int | None):
-    """A bar of the images whose rows are on the disk."""
-    rows: dict[Path, int] = {}
-
-    def count() -> int:
-        # Ray renames a file when its rows are written.
-        new = (file for file in finished.glob("*.parquet") if not file.stem.endswith(".pending") and file not in rows)
-        rows.update({file: pq.read_metadata(file).num_rows for file in new})
-        return sum(rows.values())
-
+def show_progress(output: Path, number_of_images: int | None):
+    """Shows a bar of the finished images."""
     ended = Event()
-    with tqdm(desc="images", total=number_of_images, initial=count()) as bar:
+    with tqdm(desc="images", total=number_of_images, initial=count_finished(output)) as bar:
 
         def watch():
             while not ended.wait(1):
-                bar.update(count() - bar.n)
+                bar.update(count_finished(output) - bar.n)
 
         thread = Thread(target=watch, daemon=True)
         thread.start()
@@ -333,7 +342,7 @@ def show_progress(finished: Path, number_of_images: int | None):
         finally:
             ended.set()
             thread.join()
-            bar.update(count() - bar.n)
+            bar.update(count_finished(output) - bar.n)
 
 
 def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, Counter]:
@@ -362,10 +371,11 @@ def main():
     check_job(job, output)
     try:
         with FileLock(output / ".lock", timeout=0):
-            start_ray(arguments.address)
-            with show_progress(output / "finished", job["number_of_images"]):
-                classify(arguments, parts, output)
-            ray.shutdown()
+            if count_finished(output) != job["number_of_images"]:
+                start_ray(arguments.address)
+                with show_progress(output, job["number_of_images"]):
+                    classify(arguments, parts, output)
+                ray.shutdown()
             rows, labels = check_predictions(output, job["number_of_images"])
     except ray.exceptions.RayError as error:
         raise SystemExit(f"The job stopped. The same command goes on from here. The error: {error}") from error

@@ -109,8 +109,8 @@ class RowsPart(Part):
             yield {"image": f"{self.name}/{number}", **NO_IMAGE, **(self.table[number]["image"] or {})}
 
 
-def open_table(images: str, split: str | None, column: str | None, download: dict[str, Any]) -> Dataset:
-    """A data set of the Hub or of `save_to_disk`, with one column, `image`, whose images stay encoded."""
+def open_table(images: str, split: str | None, column: str | None, download: dict[str, Any]) -> tuple[str, Dataset]:
+    """The name of a data set of the Hub or of `save_to_disk`, and its rows, with one column, `image`, whose images stay encoded."""
     try:
         saved = any((Path(images) / name).exists() for name in ("dataset_dict.json", "state.json"))
         tables = load_from_disk(images) if saved else load_dataset(images, **download)
@@ -121,10 +121,12 @@ def open_table(images: str, split: str | None, column: str | None, download: dic
     if isinstance(tables, dict):
         if (split is None and len(tables) > 1) or split not in (None, *tables):
             raise SystemExit(f"{images} has the splits {', '.join(tables)}: choose one with --split, got {split}.")
-        tables = tables[split or next(iter(tables))]
+        split = split or next(iter(tables))
+        tables, images = tables[split], f"{images}/{split}"
     found = [name for name, feature in tables.features.items() if isinstance(feature, Image)]
     column = choose_column("image", column, found, () if found else IMAGE_COLUMNS, list(tables.features), images)
-    return tables.select_columns(column).rename_column(column, "image").cast_column("image", Image(decode=False))
+    column_of_images = tables.select_columns(column).rename_column(column, "image")
+    return images, column_of_images.cast_column("image", Image(decode=False))
 
 
 def find_files(images: str) -> tuple[str | None, list[str]]:
@@ -183,8 +185,7 @@ def list_parts(
     if kind == ".parquet":
         parts = [part for file in files for part in row_groups(file, column)]
     else:
-        table = open_table(images, split, column, download)
-        name = f"{images}/{table.split}" if table.split else images
+        name, table = open_table(images, split, column, download)
         starts = range(0, len(table), size)
         parts = [RowsPart(name, min(size, len(table) - start), table, start) for start in starts]
     if not any(part.length for part in parts):

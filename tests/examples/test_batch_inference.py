@@ -1,0 +1,360 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Batch inference: every image has exactly one row, with the numbers of transformers' pipeline, also when a worker and then the whole job are
+killed. The photographs are 2,000 of the package elpv-dataset.
+
+    pytest tests/examples/test_batch_inference.py              about a minute
+"""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from small_models import small_config
+from transformers import pipeline
+
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.export import main as export
+
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = sorted((Path(str(files("elpv_dataset"))) / "data" / "images").glob("*.png"))[:2000]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    CrossViTForImageClassification(small_config(id2label=dict(enumerate("abcde")))).save_pretrained(folder)
+    CrossViTImageProcessor.from_image_size(48).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classify(model):
+    """What transformers' pipeline says of an image."""
+    return pipeline("image-classification", str(model), image_processor=CrossViTImageProcessor.from_pretrained(model))
+
+
+@pytest.fixture
+def run(model, run_example, tmp_path):
+    """
+    Runs the script with this model, and returns the folder of the results and what was printed. It runs in a process of its own, because
+    Ray ends a process whose cluster has gone.
+    """
+
+    def run(images, *options, model=model) -> tuple[Path, str]:
+        output = tmp_path / "predictions"
+        paths = ("--model", str(model), "--images", str(images), "--output_dir", str(output))
+        result = run_example("batch_inference.py", *paths, *map(str, options))
+        if result.returncode:
+            raise SystemExit(result.stderr)
+        return output, result.stdout
+
+    return run
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from common import image_parts
+
+    return image_parts
+
+
+def rows_of(output: Path) -> dict[str, dict]:
+    rows = pq.read_table(output / "predictions").to_pylist()
+    assert len({row["image"] for row in rows}) == len(rows)
+    return {row["image"]: row for row in rows}
+
+
+def assert_same_scores(row: dict, expected: list[dict]):
+    assert row["error"] is None
+    assert row["labels"] == [answer["label"] for answer in expected]
+    # The fused layers and the size of the batch change float32 in its last places.
+    np.testing.assert_allclose(row["scores"], [answer["score"] for answer in expected], atol=1e-6)
+    assert (row["label"], row["score"]) == (row["labels"][0], row["scores"][0])
+
+
+# --- where images come from ---
+
+
+def encoded(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def test_image_files_are_found_in_folders_and_by_patterns(parts, tmp_path):
+    for name in ("a/1.png", "a/b/2.JPG", "3.webp", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PHOTOS[0], tmp_path / name)
+    found = parts.list_parts(str(tmp_path), size=2)
+    assert [part.length for part in found] == [2, 1]
+    rows = [row for part in found for row in part.read()]
+    assert [row["image"] for row in rows] == [str(tmp_path / name) for name in ("3.webp", "a/1.png", "a/b/2.JPG")]
+    (only,) = parts.list_parts(str(tmp_path / "**" / "*.JPG"), size=2)
+    assert [row["path"] for row in only.read()] == [str(tmp_path / "a/b/2.JPG")]
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes", "path"])
+def test_parquet_files_give_each_row_a_name(kind, parts, tmp_path):
+    for photo in PHOTOS[:5]:
+        shutil.copy(photo, tmp_path)
+    values = {
+        "struct": [{"bytes": encoded(photo), "path": photo.name} for photo in PHOTOS[:5]],
+        "bytes": [encoded(photo) for photo in PHOTOS[:5]],
+        "path": [photo.name for photo in PHOTOS[:5]],
+    }
+    file = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"image": [*values[kind], None]}), file, row_group_size=4)
+    found = parts.list_parts(str(file), size=100)
+    assert [part.length for part in found] == [4, 2]
+    rows = [row for part in found for row in part.read()]
+    assert [row["image"] for row in rows] == [f"{file}/{number}" for number in range(6)]
+    read = [row["bytes"] or (row["path"] and encoded(Path(row["path"]))) for row in rows]
+    assert read == [*map(encoded, PHOTOS[:5]), None]
+
+
+def write_shard(file: Path, names: list[str]):
+    with tarfile.open(file, "w") as shard:
+        for name, photo in zip(names, PHOTOS):
+            member = tarfile.TarInfo(name)
+            member.size = photo.stat().st_size
+            shard.addfile(member, io.BytesIO(encoded(photo)))
+
+
+def test_shards_give_every_member_a_name_of_its_own(parts, tmp_path):
+    write_shard(tmp_path / "0.tar", ["1.png", "1.cls", "1.png", "x/2.png"])
+    (part,) = parts.list_parts(str(tmp_path), size=1)
+    rows = list(part.read())
+    assert len({row["image"] for row in rows}) == 3
+    assert [row["bytes"] for row in rows] == [encoded(PHOTOS[number]) for number in (0, 2, 3)]
+
+
+# A cut through the header of a member is what Python's tarfile takes for the end.
+@pytest.mark.parametrize("cut", ["header", "content"])
+def test_a_shard_that_breaks_off_is_an_error(cut, parts, tmp_path):
+    write_shard(tmp_path / "0.tar", ["1.png", "2.png"])
+    first = tarfile.BLOCKSIZE + -(-PHOTOS[0].stat().st_size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    os.truncate(tmp_path / "0.tar", first + {"header": 100, "content": 1000}[cut])
+    (part,) = parts.list_parts(str(tmp_path), size=1)
+    images = part.read()
+    assert next(images)["bytes"] == encoded(PHOTOS[0])
+    with pytest.raises((OSError, tarfile.ReadError), match="breaks off|unexpected end"):
+        list(images)
+
+
+def test_data_sets_of_datasets(parts, tmp_path):
+    table = Dataset.from_dict({"picture": [str(photo) for photo in PHOTOS[:3]] + [None], "other": [1, 2, 3, 4]})
+    DatasetDict({"test": table}).save_to_disk(tmp_path / "saved")
+    found = parts.list_parts(str(tmp_path / "saved"), size=3, column="picture")
+    rows = [row for part in found for row in part.read()]
+    assert [row["image"] for row in rows] == [f"{tmp_path / 'saved'}/test/{number}" for number in range(4)]
+    assert [row["path"] for row in rows] == [*map(str, PHOTOS[:3]), None]
+
+
+# --- one job ---
+
+
+def test_every_image_has_a_row_with_the_numbers_of_the_pipeline_or_an_error(run, classify, photos, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(files("sklearn.datasets.images") / "flower.jpg", folder)
+    photos["EXIF-rotated"].save(folder / "rotated.jpg", exif=photos["EXIF-rotated"].getexif(), quality=95)
+    photos["RGBA"].save(folder / "transparent.png")
+    for photo in PHOTOS[:40]:
+        shutil.copy(photo, folder)
+    shutil.copy(PHOTOS[0], folder / "mislabelled.jpg")
+    (folder / "text.png").write_text("no image")
+    (folder / "truncated.png").write_bytes(encoded(PHOTOS[0])[:5000])
+    (folder / "empty.png").touch()
+    output, printed = run(folder, "--top_k", 3, "--rows_per_file", 16)
+    rows = rows_of(output)
+    assert set(rows) == {str(file) for file in folder.iterdir()}
+    broken = {name for name, row in rows.items() if row["error"]}
+    assert broken == {str(folder / name) for name in ("text.png", "truncated.png", "empty.png")}
+    assert "cannot identify image file" in rows[str(folder / "text.png")]["error"]
+    for name in rows.keys() - broken:
+        assert_same_scores(rows[name], classify(name, top_k=3))
+    assert f"{len(rows)} images, of which 3 cannot be read" in printed
+    # Given again, it has nothing to do.
+    written = {file: file.stat().st_mtime_ns for file in output.glob("*/*.parquet")}
+    run(folder, "--top_k", 3, "--rows_per_file", 16)
+    assert {file: file.stat().st_mtime_ns for file in output.glob("*/*.parquet")} == written
+    with pytest.raises(SystemExit, match="another job: top_k was 3 and is 5"):
+        run(folder)
+
+
+def test_shards_on_a_cluster_with_embeddings(run, model, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    names = [f"{number}.png" for number in range(20)]
+    write_shard(tmp_path / "whole.tar", names)
+    write_shard(tmp_path / "broken.tar", names)
+    os.truncate(tmp_path / "broken.tar", 5 * tarfile.BLOCKSIZE + PHOTOS[0].stat().st_size)
+    with cluster() as address:
+        output, _ = run(tmp_path / "*.tar", "--embeddings", "--address", address)
+    rows = rows_of(output)
+    assert set(rows) == {
+        *(f"{tmp_path}/whole.tar/{name}" for name in names),
+        f"{tmp_path}/broken.tar/0.png",
+        f"{tmp_path}/broken.tar",
+    }
+    assert "unexpected end of data" in rows[f"{tmp_path}/broken.tar"]["error"]
+    features = pipeline(
+        "image-feature-extraction",
+        str(model),
+        image_processor=CrossViTImageProcessor.from_pretrained(model),
+        pool=True,
+    )
+    for name, photo in zip(names, PHOTOS):
+        # As above; features are of the size of 1.
+        expected = features(str(photo))[0]
+        np.testing.assert_allclose(rows[f"{tmp_path}/whole.tar/{name}"]["embedding"], expected, atol=1e-5)
+
+
+@contextmanager
+def cluster():
+    """A Ray cluster in processes of its own, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus=2", f"--port={port}"]
+    process = subprocess.Popen([*command, "--include-dashboard=false", "--block"], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_open(port))
+        yield f"127.0.0.1:{port}"
+    finally:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} seconds in vain"
+        time.sleep(0.05)
+
+
+def test_an_exported_model(run, classify, model, tmp_path):
+    export([str(model), str(tmp_path / "exported"), "--format", "onnx"])
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for photo in PHOTOS[:10]:
+        shutil.copy(photo, folder)
+    output, _ = run(folder, model=tmp_path / "exported")
+    rows = rows_of(output)
+    assert len(rows) == 10
+    for name, row in rows.items():
+        assert_same_scores(row, classify(name))
+
+
+def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model, tmp_path, run_example):
+    folder, output = tmp_path / "images", tmp_path / "output"
+    folder.mkdir()
+    for photo in PHOTOS:
+        (folder / photo.name).symlink_to(photo)
+    (folder / "broken.png").write_text("no image")
+    options = [
+        f"--model={model}",
+        f"--images={folder}",
+        f"--output_dir={output}",
+        "--rows_per_file=50",
+        "--num_workers=2",
+    ]
+    command = [sys.executable, str(ROOT / "examples" / "batch_inference.py"), *options]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def finished() -> set[Path]:
+        return {file for file in output.glob("finished/*.parquet") if ".pending" not in file.name}
+
+    def workers() -> list[psutil.Process]:
+        processes = psutil.Process(job.pid).children(recursive=True)
+        return [
+            process
+            for process in processes
+            if "MapWorker(MapBatches(Classifier" in process.name() + "".join(process.cmdline())
+        ]
+
+    wait_until(lambda: len(finished()) >= 2)
+    killed = workers()[0]
+    killed.kill()
+    before = len(finished())
+    wait_until(lambda: len(finished()) >= before + 3 or job.poll() is not None)
+    assert job.poll() is None, "the job ended before it was killed"
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    kept = {file: file.stat().st_mtime_ns for file in finished()}
+    assert 0 < len(kept) < 40
+    run_example("batch_inference.py", *options, check=True)
+    rows = rows_of(output)
+    assert set(rows) == {str(file) for file in folder.iterdir()}
+    assert [name for name, row in rows.items() if row["error"]] == [str(folder / "broken.png")]
+    assert {file: file.stat().st_mtime_ns for file in finished() & kept.keys()} == kept
+
+
+# --- mistakes ---
+
+
+def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
+    def run(images, *options, model=model):
+        run_here(
+            "batch_inference.py", "--model", model, "--images", images, "--output_dir", tmp_path / "output", *options
+        )
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with pytest.raises(SystemExit, match="has no files with images, and cannot be loaded as a data set either"):
+        run(folder)
+    shutil.copy(PHOTOS[0], folder)
+    write_shard(folder / "0.tar", ["1.png"])
+    with pytest.raises(SystemExit, match=r"files of several kinds, image and \.tar: give a pattern .*\*\*/\*\.tar"):
+        run(folder)
+    (folder / "0.tar").unlink()
+    pq.write_table(pa.table({"image": ["1.png"], "img": ["1.png"]}), tmp_path / "data.parquet")
+    with pytest.raises(SystemExit, match="several columns that may be the images: image, img. .*--image_column_name"):
+        run(tmp_path / "data.parquet")
+    with pytest.raises(SystemExit, match="no column of images named picture in .*; the columns are image, img"):
+        run(tmp_path / "data.parquet", "--image_column_name", "picture")
+    with pytest.raises(
+        SystemExit, match="127.0.0.1:9: no Ray cluster can be reached there .*refused.*`ray start --head`"
+    ):
+        run(folder, "--address", "127.0.0.1:9")
+    with pytest.raises(SystemExit, match="--embeddings needs a model of PyTorch"):
+        (tmp_path / "exported").mkdir()
+        (tmp_path / "exported" / "export.json").touch()
+        run(folder, "--embeddings", model=tmp_path / "exported")
+    assert not (tmp_path / "output" / "predictions").exists()
