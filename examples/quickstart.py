@@ -44,6 +44,7 @@ from common.image_model import EvaluationTransform
 from common.image_reading import image_name, read_image
 from common.training_report import draw, load_metrics
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.explain import attention_maps, draw_over, visible
 
 
 @dataclass
@@ -110,31 +111,22 @@ def draw_attention(
 ):
     """Draws images with their prediction, and the cross-attention of both branches in the last stage, averaged over the heads."""
     model, image_processor = classifier.model, classifier.image_processor
-    inputs = image_processor(images, return_tensors="pt")
-    with torch.no_grad():
-        cross_attentions = model(**inputs, output_attentions=True).cross_attentions
-    crop = (inputs.pixel_values.permute(0, 2, 3, 1).numpy() * image_processor.image_std) + image_processor.image_mean
+    pixel_values = image_processor(images, return_tensors="pt").pixel_values
+    # Each branch looks at the patches of the other.
+    looked_at = reversed(attention_maps(model, pixel_values))
+    colours = [visible(image, image_processor) for image in pixel_values]
     figure, axes = plt.subplots(3, len(images), figsize=(1.5 * len(images), 5.2), layout="constrained")
-    for column, (true_class, prediction) in enumerate(zip(classes, predictions)):
+    for axis, image, true_class, prediction in zip(axes[0], colours, classes, predictions):
         label, score = prediction[0]["label"], prediction[0]["score"]
-        axes[0, column].imshow(crop[column].clip(0, 1))
-        axes[0, column].set_title(
-            f"{label}  {score:.0%}", fontsize=10, color="black" if label == true_class else "red"
-        )
-        # The CLS token of the small branch attends to the patches of the large one, and the other way round.
-        for row, (attention, other) in enumerate(zip(cross_attentions[-2:], (1, 0)), start=1):
-            grid = model.crossvit.embeddings[other].grid_size
-            heat = attention[column, :, 0, 1:].mean(dim=0).reshape(grid).numpy()
-            axes[row, column].imshow(crop[column].clip(0, 1).mean(axis=-1), cmap="gray", extent=(0, 1, 0, 1))
-            # Colours start at zero: otherwise tiny differences of an even attention would look large.
-            axes[row, column].imshow(
-                heat, vmin=0, cmap="inferno", alpha=0.65, interpolation="bilinear", extent=(0, 1, 0, 1)
-            )
+        axis.imshow(image)
+        axis.set_title(f"{label}  {score:.0%}", fontsize=10, color="black" if label == true_class else "red")
+    for row, maps in zip(axes[1:], looked_at):
+        for axis, image, values in zip(row, colours, maps):
+            draw_over(axis, image, values)
     for axis, name in zip(axes[:, 0], ("image", "small branch\nlooked at", "large branch\nlooked at")):
         axis.set_ylabel(name, fontsize=10)
     for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
     figure.savefig(output, dpi=120)
 
 

@@ -37,7 +37,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import ConfusionMatrixDisplay, balanced_accuracy_score, confusion_matrix
 from sklearn.model_selection import train_test_split
@@ -48,6 +47,7 @@ from transformers.image_utils import load_image
 from common.command_line import parse_arguments
 from common.training_report import draw
 from crossvit import CrossViTConfig, CrossViTImageProcessor
+from crossvit.explain import attention_maps, draw_over, visible
 
 
 CLASSES = ["defective", "functional"]
@@ -199,15 +199,9 @@ def draw_attention(classifier, cells: pd.DataFrame, path: Path, columns: int = 4
             top.set_title(f"defect: {cell.score:.0%}", fontsize=10)
             top.imshow(image)
             pixels = classifier.image_processor(image, return_tensors="pt").pixel_values.to(model.device)
-            with torch.no_grad():
-                attentions = model(pixels, output_attentions=True).cross_attentions[-2:]
-            # The CLS token of the small branch attends to the patches of the large one, and the other way round.
-            for axis, attention, other in zip(below, attentions, (1, 0)):
-                grid = model.crossvit.embeddings[other].grid_size
-                heat = attention[0, :, 0, 1:].mean(dim=0).reshape(grid).cpu().numpy()
-                axis.imshow(image, extent=(0, 1, 0, 1))
-                # Colours start at zero: otherwise tiny differences of an even attention would look large.
-                axis.imshow(heat, vmin=0, cmap="inferno", alpha=0.6, interpolation="bilinear", extent=(0, 1, 0, 1))
+            # Each branch looks at the patches of the other.
+            for axis, maps in zip(below, reversed(attention_maps(model, pixels))):
+                draw_over(axis, visible(pixels[0], classifier.image_processor), maps[0])
     figure.savefig(path, dpi=90)
 
 
