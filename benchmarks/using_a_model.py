@@ -12,16 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Measures how far the maps of crossvit.explain can be trusted, on the digits of the quickstart and its model, and fills
-docs/using_a_model.md and its pictures:
+Runs the commands of docs/using_a_model.md on the digits of the quickstart and its model, measures how far the maps of crossvit.explain can be
+trusted, and fills the page and its pictures:
 
-    python benchmarks/using_a_model.py          2 minutes, after `make quickstart`
+    python benchmarks/using_a_model.py          4 minutes, after `make quickstart`
+
+What the page says about load comes from docs/using_a_model_load.json, which batch_load.py and demo_load.py write.
 """
 
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from pages import DOCS, fill, measured_by
 from scipy.stats import bootstrap
@@ -32,7 +42,13 @@ from crossvit import explain
 from crossvit.deployment import load_for_deployment
 
 
+ROOT = Path(__file__).parents[1]
 QUICKSTART = Path("outputs/quickstart")
+SHORT = Path("outputs/quickstart_short")
+PICTURES = {
+    "outputs/evaluation/evaluation.png": "using_a_model_evaluation.png",
+    "outputs/search/nearest.png": "using_a_model_search.png",
+}
 BATCH = 50
 Curves = dict[str, np.ndarray]
 
@@ -87,19 +103,125 @@ def draw(curves: dict[str, Curves], path: Path):
     plt.close(figure)
 
 
+def run_commands() -> dict[str, str]:
+    """Runs the commands of the page that call examples, and returns what each script printed."""
+    page = (DOCS / "using_a_model.md").read_text(encoding="utf-8")
+    printed = {}
+    for block in re.findall(r"```bash\n(python examples/(?!demo).*?)```", page, re.S):
+        _, script, *arguments = shlex.split(block.replace("\\\n", ""))
+        print(f"{script} {' '.join(arguments)}")
+        result = subprocess.run(
+            [sys.executable, script, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        )
+        printed[Path(script).stem] = result.stdout.strip()
+    return printed
+
+
+def as_text(printed: str) -> str:
+    return f"```text\n{printed}\n```"
+
+
+def first_rows(folder: Path) -> str:
+    """The first predictions, as a table. Long lists are cut off."""
+    rows = pd.read_parquet(folder).sort_values("image").head(3)
+    rows["image"] = [f".../{Path(image).name}" for image in rows["image"]]
+    for column, form in (("labels", "{}"), ("scores", "{:.3f}")):
+        rows[column] = [", ".join(map(form.format, values[:3])) + ", ..." for values in rows[column]]
+    rows["score"] = rows["score"].map("{:.3f}".format)
+    rows = rows.drop(columns="embedding").fillna("")
+    lines = [rows.columns, ["---"] * rows.shape[1], *rows.to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine_of(load: dict[str, Any], script: str) -> str:
+    machine = load["machine"]
+    versions = {
+        name: number for name, number in machine["versions"].items() if name in ("torch", "transformers", "ray")
+    }
+    named = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return (
+        f"Measured by `python benchmarks/{script}` with {named} on {machine['processor']}, {machine['cores']} cores."
+    )
+
+
+def hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours"
+
+
+def batch_section(load: dict[str, Any]) -> str:
+    """What happened to a job with faults, to one of ten minutes, and what a million images would cost."""
+    faults, undisturbed, long = load["with faults"], load["undisturbed"], load["long"]
+    rate, beside = long["images per second"], long["seconds beside"]
+    return f"""{machine_of(load, "batch_load.py")} The photographs are those of elpv-dataset, 300 pixels wide; the model is
+`{load["variant"]}` with random weights, because time and memory do not depend on them.
+
+| job | files | rows at the end | missing | twice | with an error |
+|---|---|---|---|---|---|
+| without faults | {undisturbed["files given"]:,} | {undisturbed["rows"]:,} | 0 | 0 | {undisturbed["rows with an error"]} |
+| a worker killed, then the whole job, then given again | {faults["files given"]:,} | {faults["rows at the end"]:,} | {faults["missing"]} | {faults["twice"]} | {undisturbed["rows with an error"]} |
+| {long["seconds in all"] / 60:.0f} minutes long | {long["files given"]:,} | {long["rows"]:,} | 0 | 0 | {long["rows with an error"]} |
+
+The second job had {faults["rows when the job was killed"]:,} rows when it was killed. At its end, {faults["with another label than without faults"]} labels
+differ from those of the first, and the scores by {faults["largest difference of a score"]:.0e} at most. Each job had a JPEG of 100 megapixels and a PNG
+named .jpg, which were classified, and {load["files that are no images"]} files that are no images, whose rows have an error. The memory of all processes of the
+long job was {long["MiB every 5 seconds"][0]:,} MiB after the first file and {long["MiB every 5 seconds"][-1]:,} MiB at the end; in the second half it changed by
+{long["MiB per minute, second half"]:+.1f} MiB per minute.
+
+**A million images** would take this machine {hours(beside + 1e6 / rate)}: {beside:.0f} seconds until the models are loaded, and {rate:.1f} images per second, as in
+the long job. That assumes that all images are like these (PNG, 300 x 300 pixels, on a local disk), that nothing else runs on the machine,
+and that the rate stays as it was for {long["seconds in all"] / 60:.0f} minutes. N such machines would take an Nth of the time if the files reach them as fast. The
+predictions would take {long["bytes per row"] * 1e6 / 2**20:.0f} MiB, without embeddings."""
+
+
+def demo_section(load: dict[str, Any]) -> str:
+    """What happened when many visitors came at once, and in ten minutes."""
+    rows = {"at once": load["at once"], f"{load['steady']['seconds'] / 60:.0f} minutes": load["steady"]}
+    lines = [
+        "| requests | sent | answered right | refused in clear words | lost | median | 95th percentile |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        pace = f", {row['requests per second']} per second" if "requests per second" in row else ""
+        counts = " | ".join(str(row[key]) for key in ("sent", "right", "refused in clear words", "lost"))
+        times = " | ".join(f"{row[key]:.2f} s" for key in ("median seconds", "95th percentile seconds"))
+        lines.append(f"| {name}{pace} | {counts} | {times} |")
+    table = "\n".join(lines)
+    return f"""{machine_of(load, "demo_load.py")}
+
+{table}
+
+Among the files were JPEGs of 100 megapixels, PNGs named .jpg, JPEGs that break off, and texts named .jpg. "Right" are answers with the numbers
+that the model gives directly. The memory was {load["MiB after warm-up"]:,} MiB before and {load["MiB at the end"]:,} MiB at the end; in the second half of the ten
+minutes it changed by {load["MiB per minute, second half"]:+.1f} MiB per minute."""
+
+
 def main():
     if not (QUICKSTART / "model").exists():
         raise SystemExit(f"{QUICKSTART}/model is missing: run `make quickstart` first.")
+    if not (SHORT / "model").exists():
+        command = [sys.executable, "examples/quickstart.py", "--num_train_epochs", "4", "--output_dir", str(SHORT)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    load = json.loads((DOCS / "using_a_model_load.json").read_text(encoding="utf-8"))
+    shutil.rmtree("outputs/predictions", ignore_errors=True)
+    printed = run_commands()
+    for written, name in PICTURES.items():
+        shutil.copy(written, DOCS / name)
     model, image_processor = load_for_deployment(str(QUICKSTART / "model"))
     paths = sorted((QUICKSTART / "digits" / "test").rglob("*.png"))
     pixel_values = image_processor([load_image(str(path)) for path in paths], return_tensors="pt").pixel_values
     curves = measure(model, pixel_values)
     draw(curves, DOCS / "using_a_model_curves.png")
     explain.main([str(QUICKSTART / "model"), str(paths[0]), "--output", str(DOCS / "using_a_model_why.png")])
-    machine = measured_by("benchmarks/using_a_model.py", "torch", "transformers", "captum")
-    print(
-        fill("using_a_model.md", {"machine": machine, "trust": f"On {len(paths)} scanned digits:\n\n{table(curves)}"})
-    )
+    places = {
+        "machine": measured_by("benchmarks/using_a_model.py", "torch", "transformers", "captum", "ray", "faiss-cpu"),
+        "evaluation": as_text(printed["evaluate_model"]),
+        "batch rows": first_rows(Path("outputs/predictions/predictions")),
+        "batch": batch_section(load["batch"]),
+        "search": as_text(printed["search"]),
+        "trust": f"On {len(paths)} scanned digits:\n\n{table(curves)}",
+        "demo": demo_section(load["demo"]),
+    }
+    print(fill("using_a_model.md", places))
 
 
 if __name__ == "__main__":
