@@ -90,7 +90,9 @@ class Arguments:
         default=False,
         metadata={"help": "Write the numbers into the model cards, in folders here or in repositories on the Hub."},
     )
-    token: str | None = field(default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."})
+    token: str | None = field(
+        default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
+    )
     seed: int = field(
         default=0, metadata={"help": "The same seed holds out the same images as in a training run with this seed."}
     )
@@ -228,7 +230,9 @@ def macro_f1(table: pd.DataFrame) -> dict[str, float]:
     label, predicted = numbers.reshape(-1, 2).T
     f1 = f1_score(label, predicted, average=None)
     occurs = (np.bincount(label, minlength=len(f1)) + np.bincount(predicted, minlength=len(f1))) / len(label)
-    influence = 2 * (label == predicted) / occurs[label] - f1[label] / occurs[label] - f1[predicted] / occurs[predicted]
+    influence = (
+        2 * (label == predicted) / occurs[label] - f1[label] / occurs[label] - f1[predicted] / occurs[predicted]
+    )
     variance = np.mean((influence / len(f1)) ** 2) / len(label)
     value = f1.mean()
     return interval(value, value * (1 - value) / variance if variance > 0 else len(label))
@@ -295,10 +299,13 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     """The measures of each class that is the label or the prediction of any image. Without an image, or a prediction, some are not defined."""
     names = np.unique(table[["label", "predicted"]].to_numpy(str))
     columns = precision_recall_fscore_support(table["label"], table["predicted"], labels=names, zero_division=np.nan)
-    classes = pd.DataFrame(dict(zip(("precision", "recall", "f1", "images"), columns)), index=pd.Index(names, name="class"))
+    classes = pd.DataFrame(
+        dict(zip(("precision", "recall", "f1", "images"), columns)), index=pd.Index(names, name="class")
+    )
     for side in ("low", "high"):
         classes[f"recall_{side}"] = [
-            interval(recall, images)[side] if images else np.nan for recall, images in zip(classes["recall"], classes["images"])
+            interval(recall, images)[side] if images else np.nan
+            for recall, images in zip(classes["recall"], classes["images"])
         ]
     return classes[["images", "precision", "recall", "recall_low", "recall_high", "f1"]]
 
@@ -311,9 +318,9 @@ def in_percent(figure: dict[str, float]) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """One line of at most so many letters. The end stays, because paths differ there."""
+    """One line of at most so many letters. What is too long loses its middle, because names differ at their ends."""
     line = " ".join(name.split())
-    return line if len(line) <= most else "\u2026" + line[1 - most :]
+    return line if len(line) <= most else f"{line[: most // 2]}\u2026{line[1 - (most + 1) // 2 :]}"
 
 
 def print_tables(results: dict, classes: list[pd.DataFrame]):
@@ -334,41 +341,60 @@ def print_tables(results: dict, classes: list[pd.DataFrame]):
             f"McNemar's exact test: p = {difference['p']:.3g}"
         )
     if len(results["differences"]) > 1:
-        print(f"\nEach p is for its pair alone: of {len(results['differences'])} tests, some are small by chance more easily than one.")
+        print(
+            f"\nEach p is for its pair alone: of {len(results['differences'])} tests, some are small by chance more easily than one."
+        )
 
 
 def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.DataFrame], path: Path):
     """The figures with their intervals, the reliability of the confidence, and the F1 of the classes."""
     models = results["models"]
-    height = 0.8 / len(models)  # of bars that stand side by side
+    width = 0.8 / len(models)  # of bars that stand side by side
     f1 = pd.concat([table["f1"] for table in classes], axis=1, keys=range(len(models)))
     f1 = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index[:MAX_NAMES]][::-1]  # the hardest at the top
-    figure = plt.figure(figsize=(17, max(5.5, 0.2 * len(f1) * max(1, len(models) / 2))), layout="constrained")
-    left, middle, right = figure.subfigures(1, 3, width_ratios=[1, 1, 1.2])
-    left, right = left.subplots(), right.subplots()
-    middle, below = middle.subplots(2, height_ratios=[3, 1], sharex=True)
+    figure = plt.figure(figsize=(18, max(6, 0.12 * len(f1) * (len(models) + 1))), layout="constrained")
+    parts = figure.subfigures(1, 3)
+    left, right = parts[0].subplots(), parts[2].subplots()
+    middle, below = parts[1].subplots(2, height_ratios=[3, 1], sharex=True)
+    order = [name for name in ("accuracy", "macro_f1", "top_5_accuracy") if any(name in model["figures"] for model in models)]  # fmt: skip
     for number, (model, table) in enumerate(zip(models, tables)):
-        color, shift = f"C{number}", height * (number + 0.5) - 0.4
-        figures = pd.DataFrame(model["figures"]).T.drop(index="calibration_error")
+        look = {"color": f"C{number}", "alpha": 0.7}
+        shift = width * (number + 0.5) - 0.4
+        figures = pd.DataFrame(model["figures"]).T.reindex(order)
         errors = [figures["value"] - figures["low"], figures["high"] - figures["value"]]
-        places = pd.Series({"accuracy": 0, "macro_f1": 1, "top_5_accuracy": 2})[figures.index] + shift
-        left.bar(places, figures["value"], 0.95 * height, yerr=errors, capsize=4, color=color, alpha=0.7)
-        left.plot([], [], "s", color=color, alpha=0.7, label=shortened(model["name"], 50))
-        bins = table.assign(right=table["label"] == table["predicted"]).groupby(bins_of(table["confidence"].to_numpy()))
-        error = in_percent(model["figures"]["calibration_error"])
-        middle.plot(bins["confidence"].mean(), bins["right"].mean(), "o-", color=color, label=f"calibration error {error}")
-        below.bar((bins.size().index + 0.1) / BINS + 0.8 / BINS / len(models) * number, bins.size(), 0.8 / BINS / len(models), align="edge", color=color, alpha=0.7)  # fmt: skip
-        right.barh(np.arange(len(f1)) - shift, f1[number], 0.95 * height, color=color, alpha=0.7)
-    left.set_xticks(range(3), ["accuracy", "macro F1", "top-5 accuracy"])
-    left.set(ylim=(0, 1.02), title=f"{results['images']} images of {results['data']}, 95 % intervals".replace("\n", " "))
-    left.figure.legend(loc="outside lower center", fontsize=9)
+        bars = left.bar(np.arange(len(order)) + shift, figures["value"], 0.95 * width, yerr=errors, capsize=4, **look)
+        left.bar_label(bars, [f"{value:.1%}" for value in figures["value"]], label_type="center", fontsize=9)
+        left.plot([], [], "s", label=shortened(model["name"], 50), **look)
+        table = table.assign(right=table["label"] == table["predicted"])
+        bins = table.groupby(bins_of(table["confidence"].to_numpy()))
+        sure, right_often, images = bins["confidence"].mean(), bins["right"].mean(), bins.size()
+        middle.plot(
+            sure,
+            right_often,
+            linewidth=1,
+            label=f"calibration error {in_percent(model['figures']['calibration_error'])}",
+            **look,
+        )
+        middle.scatter(sure, right_often, 8 + 200 * images / len(table), clip_on=False, zorder=3, **look)
+        places = (images.index + 0.1 + 0.8 * number / len(models)) / BINS
+        below.bar(places, images, width / BINS, align="edge", **look)
+        bars = right.barh(np.arange(len(f1)) - shift, f1[number], 0.95 * width, **look)
+        if len(models) <= 2:
+            right.bar_label(bars, fmt="%.3f", padding=2, fontsize=7)
+    left.set_xticks(range(len(order)), [name.replace("_", " ") for name in order])
+    left.set(ylim=(0, 1.02), title=f"{results['images']} images of {shortened(results['data'], 30)}, 95 % intervals")
+    parts[0].legend(loc="outside lower center", fontsize=9)
     middle.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
-    middle.set(ylabel="how often it is right", title="reliability", xlim=(0, 1), ylim=(0, 1.02))
-    middle.legend(loc="upper left", fontsize=8)
-    below.set(xlabel="how sure the model is", ylabel="images", yscale="log")
+    middle.set(
+        ylabel="how often it is right", title="calibration (large points: many images)", xlim=(0, 1), ylim=(0, 1)
+    )
+    parts[1].legend(loc="outside lower center", fontsize=9)
+    below.set(xlabel="how sure the model is", ylabel="images", yscale="log", ylim=(0.5, None))
+    below.yaxis.set_major_formatter("{x:,.0f}")  # the formatter for logarithms writes formulas
+    below.yaxis.set_minor_formatter("")
     right.set_yticks(range(len(f1)), [shortened(name, 30) for name in f1.index], fontsize=8)
-    some = f"the {len(f1)} hardest of {results['classes']} classes" if len(f1) < results["classes"] else "the classes"
-    right.set(title=f"F1 of {some}", xlim=(0, 1.02), ylim=(-0.6, len(f1) - 0.4))
+    some = f"the {len(f1)} hardest classes" if len(f1) < max(map(len, classes)) else "the classes"
+    right.set(title=f"F1 of {some}", xlim=(0, 1.1 if len(models) <= 2 else 1.02), ylim=(-0.6, len(f1) - 0.4))
     replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110))
 
 
@@ -386,7 +412,9 @@ def replace_file(path: Path, write: Callable[[Path], object]):
 
 
 def result_files(output: Path, models: int) -> list[tuple[Path, Path]]:
-    return [(output / f"predictions_{number}.csv", output / f"classes_{number}.csv") for number in range(1, models + 1)]
+    return [
+        (output / f"predictions_{number}.csv", output / f"classes_{number}.csv") for number in range(1, models + 1)
+    ]
 
 
 def earlier_models(output: Path) -> int:
@@ -395,7 +423,9 @@ def earlier_models(output: Path) -> int:
     try:
         return len(json.loads(file.read_text())["models"]) if file.exists() else 0
     except (ValueError, KeyError, TypeError):
-        raise SystemExit(f"{file} is no result of this script, which would replace it: give another --output_dir.") from None
+        raise SystemExit(
+            f"{file} is no result of this script, which would replace it: give another --output_dir."
+        ) from None
 
 
 def save(results: dict, tables: list[pd.DataFrame], classes: list[pd.DataFrame], output: Path, earlier: int):
@@ -421,7 +451,9 @@ def load_card(model: str, token: str | None) -> ModelCard | None:
     except EntryNotFoundError:
         return None
     except ValueError as error:
-        raise SystemExit(f"The model card of {model} cannot be read: {error}. Mend it, or leave out --update_card.") from error
+        raise SystemExit(
+            f"The model card of {model} cannot be read: {error}. Mend it, or leave out --update_card."
+        ) from error
 
 
 def update_card(contestant: Contestant, figures: dict, where: dict[str, str | None], token: str | None):
@@ -450,7 +482,9 @@ def check_arguments(arguments: Arguments, data_arguments: DataArguments):
     if twice:
         raise SystemExit(f"--models has {twice[0]} twice; give each model once.")
     if arguments.per_device_eval_batch_size < 1:
-        raise SystemExit(f"--per_device_eval_batch_size must be at least 1, got {arguments.per_device_eval_batch_size}.")
+        raise SystemExit(
+            f"--per_device_eval_batch_size must be at least 1, got {arguments.per_device_eval_batch_size}."
+        )
     if arguments.update_card and data_arguments.max_eval_samples is not None:
         raise SystemExit("--update_card is for numbers on all images: leave out --max_eval_samples.")
 
@@ -459,9 +493,16 @@ def describe_data(arguments: Arguments, data_arguments: DataArguments) -> dict[s
     """The data as model cards name them: of the Hub by their name there, others by the kind of file and a name."""
     one = data_arguments
     path = one.validation_dir or one.validation_file or one.dataset_name or one.train_dir or one.train_file
-    name = arguments.data_name or (path if path == one.dataset_name and not Path(path).exists() else Path(path).absolute().name)
+    name = arguments.data_name or (
+        path if path == one.dataset_name and not Path(path).exists() else Path(path).absolute().name
+    )
     if path == one.dataset_name and not Path(path).exists():
-        return {"dataset_type": path, "dataset_name": name, "dataset_config": one.dataset_config_name, "dataset_split": one.validation_split}
+        return {
+            "dataset_type": path,
+            "dataset_name": name,
+            "dataset_config": one.dataset_config_name,
+            "dataset_split": one.validation_split,
+        }
     # Without a configuration, all folders would be the same data for a card.
     return {"dataset_type": replace(one, dataset_name=None).source, "dataset_name": name, "dataset_config": name}
 
@@ -490,7 +531,9 @@ def main():
 
     dataset = with_transform(contestants[0].data, "validation", None)
     dataset.transform = Samples(contestants)
-    tables = predict(accelerator, contestants, DataLoader(dataset, arguments.per_device_eval_batch_size, num_workers=workers))
+    tables = predict(
+        accelerator, contestants, DataLoader(dataset, arguments.per_device_eval_batch_size, num_workers=workers)
+    )
     if not accelerator.is_main_process:
         return
     classes = [class_table(table) for table in tables]
@@ -509,7 +552,11 @@ def main():
             for one, table in zip(contestants, tables)
         ],
         "differences": [
-            {"first": arguments.models[first], "second": arguments.models[second], **compare(right[first], right[second])}
+            {
+                "first": arguments.models[first],
+                "second": arguments.models[second],
+                **compare(right[first], right[second]),
+            }
             for first in range(len(right))
             for second in range(first)
         ],
