@@ -56,18 +56,15 @@ def print_duplicates(index: faiss.IndexFlatIP, features: np.ndarray, paths: list
         for other in similar:
             groups.merge(number, int(other))
     found = [sorted(group) for group in groups.subsets() if len(group) > 1]
-    print(
-        f"{len(found)} groups with a similarity of at least {least}; beside each image, that to the first of its group"
-    )
+    print(f"{len(found)} groups of similarity {least} or more; beside each image, its similarity to the first one")
     for group in found:
         print("", *(f"{features[group[0]] @ features[other]:.4f} {paths[other]}" for other in group), sep="\n")
 
 
-def draw_nearest(query: Path, similarities: np.ndarray, paths: list[Path], output: Path):
+def draw_nearest(query: str, nearest: list[tuple[str, Path]], output: Path):
     """Draws the query, and on its right the images nearest to it, with their similarities and paths."""
-    figure, axes = plt.subplots(1, 1 + len(paths), figsize=(2.2 * (1 + len(paths)), 3), layout="constrained")
-    titles = ["query", *(f"{similarity:.4f}" for similarity in similarities)]
-    for axis, title, path in zip(axes, titles, [query, *paths]):
+    figure, axes = plt.subplots(1, 1 + len(nearest), figsize=(2.2 * (1 + len(nearest)), 3), layout="constrained")
+    for axis, (title, path) in zip(axes, [("query", query), *nearest]):
         axis.imshow(read_image({"path": str(path)}))
         axis.set(title=title, xticks=[], yticks=[], xlabel=fill(str(path)[-66:], 22))  # long paths differ at the end
     figure.savefig(output, dpi=110)
@@ -89,15 +86,13 @@ def main():
     if arguments.duplicates is not None:
         print_duplicates(index, features, paths, arguments.duplicates)
     if query is not None:
-        features = extractor([read_image({"path": query})])
-        (similarities,), (numbers,) = index.search(features, min(arguments.nearest, len(paths)))
-        nearest = [paths[number] for number in numbers]
-        draw(draw_nearest, Path(query), similarities, nearest, file)
-        print(
-            *(f"{similarity:.4f} {path}" for similarity, path in zip(similarities, nearest)),
-            f"picture: {file}",
-            sep="\n",
+        similarities, numbers = index.search(
+            extractor([read_image({"path": query})]), min(arguments.nearest, len(paths))
         )
+        nearest = [(f"{similarity:.4f}", paths[number]) for similarity, number in zip(similarities[0], numbers[0])]
+        print(*(f"{similarity} {path}" for similarity, path in nearest), sep="\n")
+        draw(draw_nearest, query, nearest, file)
+        print(f"picture: {file}")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,11 @@ class Extractor:
 
     def __init__(self, name: str):
         self.name = name
-        self.image_processor = CrossViTImageProcessor.from_pretrained(name)
-        model = CrossViTModel.from_pretrained(name).eval()
+        try:
+            self.image_processor = CrossViTImageProcessor.from_pretrained(name)
+            model = CrossViTModel.from_pretrained(name).eval()
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"The model cannot be loaded: {error}") from error
         digest = hashlib.sha256(self.image_processor.to_json_string().encode())
         for weight in model.state_dict().values():
             digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
