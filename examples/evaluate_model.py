@@ -213,7 +213,8 @@ def interval(value: float, images: float) -> dict[str, float]:
     """Wilson's 95 % interval of a share of so many images, which need not be a whole number."""
     middle = (value + Z**2 / (2 * images)) / (1 + Z**2 / images)
     half = Z / (1 + Z**2 / images) * np.sqrt(value * (1 - value) / images + Z**2 / (4 * images**2))
-    return {"value": float(value), "low": float(max(middle - half, 0)), "high": float(min(middle + half, 1))}
+    # At 0 and 1 the interval ends there, but for the rounding.
+    return {"value": float(value), "low": float(max(min(middle - half, value), 0)), "high": float(min(max(middle + half, value), 1))}
 
 
 def share(right: np.ndarray) -> dict[str, float]:
@@ -543,6 +544,7 @@ def main():
         "data": where["dataset_name"],
         "images": len(tables[0]),
         "classes": tables[0]["label"].nunique(),
+        "processes": accelerator.num_processes,
         "models": [
             {
                 "name": one.name,

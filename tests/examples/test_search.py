@@ -84,7 +84,9 @@ def test_nearest(search, images, saved_model, tmp_path):
     assert np.diff(similarities[expected]).max() < -1e-6
     found = listed(search("--query", query, "--nearest", 5))
     assert [path for _, path in found] == [str(paths[number]) for number in expected]
-    assert [number for number, _ in found] == pytest.approx(similarities[expected], abs=1e-4)  # four digits are printed
+    assert [number for number, _ in found] == pytest.approx(
+        similarities[expected], abs=1e-4
+    )  # four digits are printed
     assert found[0] == (1.0, str(query)) and found[1][0] < 1
     with Image.open(tmp_path / "out" / "nearest.png") as picture:
         assert picture.width > 5 * picture.height / 2, "six images beside each other"
@@ -171,7 +173,9 @@ def test_index_of_other_weights(search, images, saved_model, tmp_path):
     with torch.no_grad():
         next(model.parameters()).add_(1e-3)
     model.save_pretrained(saved_model)
-    with pytest.raises(SystemExit, match="index.npz has features of another model .* earlier weights.*give another --output_dir"):
+    with pytest.raises(
+        SystemExit, match="index.npz has features of another model .* earlier weights.*give another --output_dir"
+    ):
         search("--duplicates", 1)
     assert (tmp_path / "out" / "index.npz").read_bytes() == index
 
@@ -182,7 +186,9 @@ def test_unreadable_images_are_named(search, images, tmp_path):
     for read in (24, 0):
         printed = search("--duplicates", 1)
         assert counts(printed) == (24, read)
-        assert re.search(rf"left out, because it cannot be read: {re.escape(str(images))}/broken.png: cannot identify", printed)
+        assert re.search(
+            rf"left out, because it cannot be read: {re.escape(str(images))}/broken.png: cannot identify", printed
+        )
     assert "text.txt" not in printed
 
 
@@ -216,7 +222,10 @@ def test_mistakes(search, images, saved_model, tmp_path):
         ((), "Nothing to do: give --query IMAGE, --duplicates SIMILARITY"),
         (("--query", tmp_path / "none.png"), "--query .*none.png cannot be read: .*No such file"),
         (("--query", tmp_path / "note.png"), "--query .*note.png cannot be read: cannot identify"),
-        (("--duplicates", 1, "--folder", tmp_path / "empty"), "empty has no image that can be read. Expected files such as"),
+        (
+            ("--duplicates", 1, "--folder", tmp_path / "empty"),
+            "empty has no image that can be read. Expected files such as",
+        ),
         (("--duplicates", 1, "--folder", tmp_path / "none"), "none has no image that can be read"),
         (("--duplicates", 0), "--duplicates more than 0 and at most 1"),
         (("--duplicates", 99), "--duplicates more than 0 and at most 1"),
@@ -228,7 +237,9 @@ def test_mistakes(search, images, saved_model, tmp_path):
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "index.npz").write_text("something else")
-    with pytest.raises(SystemExit, match="index.npz is no index of features .*: remove it, or give another --output_dir"):
+    with pytest.raises(
+        SystemExit, match="index.npz is no index of features .*: remove it, or give another --output_dir"
+    ):
         search("--duplicates", 1)
     assert (tmp_path / "out" / "index.npz").read_text() == "something else"
     model = CrossViTModel.from_pretrained(saved_model)
