@@ -16,7 +16,7 @@ Say how good one or several trained models are on labelled images, with 95 % int
 
     python examples/evaluate_model.py --models outputs/quickstart/model --validation_dir outputs/quickstart/digits/test
     python examples/evaluate_model.py --models first_model second_model --validation_file test.csv
-    accelerate launch examples/evaluate_model.py ...       on several GPUs or processes, with the same numbers
+    accelerate launch examples/evaluate_model.py ...       on several GPUs, with the same numbers
 
 The first command takes 10 seconds on two CPU cores, and at least 0.97 of the images are right. The data are named as for the training
 scripts: a folder, a CSV, JSON lines or parquet file, or a data set of the Hub. Labels and the models' classes are matched by name, and
@@ -214,7 +214,11 @@ def interval(value: float, images: float) -> dict[str, float]:
     middle = (value + Z**2 / (2 * images)) / (1 + Z**2 / images)
     half = Z / (1 + Z**2 / images) * np.sqrt(value * (1 - value) / images + Z**2 / (4 * images**2))
     # At 0 and 1 the interval ends there, but for the rounding.
-    return {"value": float(value), "low": float(max(min(middle - half, value), 0)), "high": float(min(max(middle + half, value), 1))}
+    return {
+        "value": float(value),
+        "low": float(max(min(middle - half, value), 0)),
+        "high": float(min(max(middle + half, value), 1)),
+    }
 
 
 def share(right: np.ndarray) -> dict[str, float]:
@@ -260,7 +264,7 @@ def calibration_error(right: np.ndarray, confidence: np.ndarray) -> dict[str, fl
         return {"value": float(error), "low": float(max(low, 0)), "high": float(min(high, 1))}
     deviations = np.sqrt(np.bincount(bins, (right - confidence) ** 2, BINS)) / images
     chance = np.random.default_rng(0).standard_normal((1000, BINS)) * deviations
-    sizes = np.union1d(error * np.linspace(0, 4, 801), np.linspace(0, 1, 201))
+    sizes = np.union1d(error * np.linspace(0, 4, 801), np.linspace(0, 1, 201)).clip(max=1)
     possible = []
     for size in sizes:
         drawn = np.abs(size / (error or 1) * gaps + chance).sum(axis=1)
