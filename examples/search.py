@@ -14,6 +14,7 @@
 """
 Find images that look alike, by the features of a model.
 
+    pip install faiss-cpu
     python examples/search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --query my_digit.png
     python examples/search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --duplicates 0.999
 
@@ -86,10 +87,8 @@ def main():
     if arguments.duplicates is not None:
         print_duplicates(index, features, paths, arguments.duplicates)
     if query is not None:
-        similarities, numbers = index.search(
-            extractor([read_image({"path": query})]), min(arguments.nearest, len(paths))
-        )
-        nearest = [(f"{similarity:.4f}", paths[number]) for similarity, number in zip(similarities[0], numbers[0])]
+        found = index.search(extractor([read_image({"path": query})]), min(arguments.nearest, len(paths)))
+        nearest = [(f"{similarity:.4f}", paths[number]) for similarity, number in zip(*map(np.ravel, found))]
         print(*(f"{similarity} {path}" for similarity, path in nearest), sep="\n")
         draw(draw_nearest, query, nearest, file)
         print(f"picture: {file}")

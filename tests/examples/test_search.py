@@ -24,6 +24,7 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 import torch
@@ -39,6 +40,13 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "search.py"
 @pytest.fixture
 def images(digits, tmp_path) -> Path:
     return shutil.copytree(digits / "validation", tmp_path / "images")
+
+
+@pytest.fixture(autouse=True)
+def no_picture(request, monkeypatch):
+    """Drawing takes most of the time of a search. Two tests look at the picture."""
+    if request.node.name not in ("test_nearest", "test_the_picture_is_no_image_of_the_folder"):
+        monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *_, **__: None)
 
 
 @pytest.fixture
