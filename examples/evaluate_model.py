@@ -192,8 +192,6 @@ def predict(accelerator: Accelerator, contestants: list[Contestant], loader: Dat
                 )
             labels = accelerator.gather_for_metrics(batch["labels"][number]).cpu()
             parts[number].append(pd.DataFrame({key: value.numpy() for key, value in answers(scores, labels).items()}))
-    if not names:
-        raise SystemExit("There is no image to evaluate: the stream is empty.")
     tables = []
     for one, part, rate in zip(contestants, parts, rates):
         table = pd.concat(part, ignore_index=True)
@@ -525,7 +523,7 @@ def main():
         raise SystemExit(
             "These images have several labels each, and the figures here are for one. Evaluate them with run_image_classification.py --do_eval."
         )
-    if images.classes == []:
+    if next(iter(images.splits["validation"]), None) is None:
         raise SystemExit("There is no image to evaluate: the source of the evaluation images is empty.")
     contestants = load_contestants(arguments, images)
     if accelerator.is_main_process:

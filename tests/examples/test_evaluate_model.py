@@ -32,6 +32,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import matplotlib.figure
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ import pytest
 import torch
 import training
 from clean_process import run_python
+from datasets import ClassLabel, Dataset, Features
 from hub_server import HubServer, card_errors, read_card
 from huggingface_hub import EvalResult, ModelCard
 from PIL import Image
@@ -588,10 +590,10 @@ They stay: $x_1$, ümläut.
 
 
 def entries(card: ModelCard) -> dict[tuple, float]:
-    return {
-        (entry.dataset_type, entry.dataset_name, entry.metric_type): entry.metric_value
-        for entry in card.data.eval_results
-    }
+    results = card.data.eval_results
+    found = {(entry.dataset_type, entry.dataset_name, entry.metric_type): entry.metric_value for entry in results}
+    assert len(found) == len(results), "each number once"
+    return found
 
 
 def test_card_in_a_folder(evaluate, make_model, images):
@@ -700,7 +702,8 @@ def test_mistakes(evaluate, make_model, model, images, tmp_path):
     for name, text in rows.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "none").mkdir()
-    pd.DataFrame({"image": [b""][:0], "label": [""][:0]}).to_parquet(tmp_path / "empty.parquet")
+    features = Features({"image": datasets.Image(), "label": ClassLabel(names=CLASSES)})
+    Dataset.from_dict({"image": [], "label": []}, features=features).to_parquet(tmp_path / "empty.parquet")
     several = [{"file_name": str(next((images / CLASSES[2]).iterdir())), "label": [CLASSES[2], CLASSES[3]]}]
     (tmp_path / "several.jsonl").write_text("".join(json.dumps(row) + "\n" for row in several))
     others = shutil.copytree(images / CLASSES[0], tmp_path / "others" / "cat").parent
@@ -713,7 +716,8 @@ def test_mistakes(evaluate, make_model, model, images, tmp_path):
         (model, (), "Give one of --dataset_name, --train_dir, --train_file as the source of images"),
         (model, ("--validation_dir", tmp_path / "none"), "has no image"),
         (model, ("--validation_file", tmp_path / "empty.csv"), "has no rows"),
-        (model, ("--validation_file", tmp_path / "empty.parquet"), "no image to evaluate|cannot be loaded"),
+        (model, ("--validation_file", tmp_path / "empty.parquet"), "The images cannot be loaded: .* no data"),
+        (model, ("--validation_file", tmp_path / "empty.parquet", "--streaming"), "There is no image to evaluate: the source .* is empty"),
         (model, ("--validation_file", tmp_path / "column.csv"), "There is no column of labels.*the columns are image, kind.*--label_column_name"),
         (model, ("--validation_file", tmp_path / "several.jsonl"), "several labels each.*run_image_classification.py --do_eval"),
         (model, ("--validation_dir", others), r"(?s)good: The model does not have all classes.*classes of the data: cat\n.*classes of the model: digit 0, .*--label_map"),
