@@ -571,6 +571,13 @@ def load_images(
         held_out = arguments.train_val_split or DEFAULT_HELD_OUT
         splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed)
     if not training:
+        if "train" in splits:
+            state.print(
+                f"These images are not divided into training and evaluation images: {len(splits['validation'].images)} of "
+                f"{len(splits['train'].images) + len(splits['validation'].images)} are evaluated, those that a training run holds out with the "
+                f"same --train_val_split ({held_out}) and --seed ({seed}). To evaluate all of them, name them with --validation_dir, "
+                "--validation_file or --validation_split."
+            )
         splits = {"validation": splits["validation"]}
     classes = check_classes(splits, arguments)
     for name, most in (("train", arguments.max_train_samples), ("validation", arguments.max_eval_samples)):

@@ -1,0 +1,257 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+examples/search.py: the nearest images and the duplicates are those of cosine similarities written out, with the features of transformers'
+pipeline; the index reads what is new or changed and nothing else, and is not mixed with that of other weights.
+
+    pytest tests/examples/test_search.py          about 15 seconds
+"""
+
+import itertools
+import os
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from crossvit import CrossViTForImageClassification, CrossViTModel
+
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "search.py"
+
+
+@pytest.fixture
+def images(digits, tmp_path) -> Path:
+    return shutil.copytree(digits / "validation", tmp_path / "images")
+
+
+@pytest.fixture(autouse=True)
+def no_picture(request, monkeypatch):
+    """Drawing takes most of the time of a search. Two tests look at the picture."""
+    if request.node.name not in ("test_nearest", "test_the_picture_is_no_image_of_the_folder"):
+        monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *_, **__: None)
+
+
+@pytest.fixture
+def search(run_here, saved_model, images, tmp_path):
+    """Runs the script on the folder of images, and returns what it printed."""
+
+    def search(*others) -> str:
+        options = ("--model", saved_model, "--folder", images, "--output_dir", tmp_path / "out")
+        return run_here("search.py", *options, *others)
+
+    return search
+
+
+def cosines(model: Path, paths: list[Path]) -> np.ndarray:
+    """The similarities of all pairs of images, with the features of the pipeline."""
+    extractor = pipeline("image-feature-extraction", model=str(model), pool=True, device="cpu")
+    features = np.array([features[0] for features in extractor(list(map(str, paths)))], dtype=np.float64)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features @ features.T
+
+
+def listed(printed: str) -> list[tuple[float, str]]:
+    """The lines of a similarity and a path."""
+    return [(float(number), path) for number, path in re.findall(r"^(-?\d\.\d{4}) (.*)$", printed, re.M)]
+
+
+def counts(printed: str) -> tuple[int, int]:
+    """The number of images, and of those that were read."""
+    return tuple(map(int, re.search(r"(\d+) images, (\d+) of them read now", printed).groups()))
+
+
+def test_length():
+    """It is announced as a script of less than 100 lines."""
+    assert len(SCRIPT.read_text().splitlines()) < 100
+
+
+def test_nearest(search, images, saved_model, tmp_path):
+    paths = sorted(images.rglob("*.png"))
+    query = paths[13]
+    similarities = cosines(saved_model, paths)[13]
+    expected = np.argsort(-similarities)[:5]
+    # Neighbours closer to each other than the rounding could change places.
+    assert np.diff(similarities[expected]).max() < -1e-6
+    found = listed(search("--query", query, "--nearest", 5))
+    assert [path for _, path in found] == [str(paths[number]) for number in expected]
+    assert [number for number, _ in found] == pytest.approx(
+        similarities[expected], abs=1e-4
+    )  # four digits are printed
+    assert found[0] == (1.0, str(query)) and found[1][0] < 1
+    with Image.open(tmp_path / "out" / "nearest.png") as picture:
+        assert picture.width > 5 * picture.height / 2, "six images beside each other"
+    # More than there are.
+    assert len(listed(search("--query", query, "--nearest", 1000))) == len(paths)
+
+
+def expected_groups(similarities: np.ndarray, least: float) -> set[frozenset[int]]:
+    """Connected images, by the definition: whatever is reached through pairs that are similar enough."""
+    groups = [{number} for number in range(len(similarities))]
+    for first, second in itertools.combinations(range(len(similarities)), 2):
+        if similarities[first, second] >= least:
+            one, other = (next(group for group in groups if number in group) for number in (first, second))
+            if one is not other:
+                groups.remove(other)
+                one |= other
+    return {frozenset(group) for group in groups if len(group) > 1}
+
+
+def printed_groups(printed: str, paths: list[Path]) -> set[frozenset[int]]:
+    blocks = printed.split("similarity to the first one\n")[1].split("\n\n")
+    return {frozenset(paths.index(Path(path)) for _, path in listed(block)) for block in blocks if listed(block)}
+
+
+def test_duplicates(search, images, saved_model):
+    """A copy of a file, a copy in another format and in a folder of its own, and a slightly darker one."""
+    originals = sorted(images.rglob("*.png"))
+    shutil.copy(originals[0], images / "copy.png")
+    (images / "others").mkdir()
+    with Image.open(originals[0]) as image:
+        image.save(images / "others" / "copy.bmp")
+        image.convert("RGB").save(images / "others" / "copy.jpg", quality=95)
+    with Image.open(originals[9]) as image:
+        image.point(lambda value: value * 0.99).save(images / "darker.PNG")
+    paths = sorted(path for path in images.rglob("*") if path.is_file())
+    similarities = cosines(saved_model, paths)
+    exact = [paths.index(path) for path in (originals[0], images / "copy.png", images / "others" / "copy.bmp")]
+    assert printed_groups(search("--duplicates", 1), paths) == {frozenset(exact)}
+    for least in (0.9999, 0.999, 0.99):
+        # No similarity is so near to the threshold that the rounding decides.
+        assert np.abs(similarities - least)[np.triu_indices(len(paths), 1)].min() > 2e-6
+        printed = search("--duplicates", least)
+        groups = printed_groups(printed, paths)
+        assert groups == expected_groups(similarities, least)
+        assert f"{len(groups)} groups" in printed
+    near = next(group for group in printed_groups(search("--duplicates", 0.9999), paths) if exact[0] in group)
+    assert paths.index(images / "others" / "copy.jpg") in near
+    for block in printed.split("\n\n")[1:]:
+        (_, first), *others = listed(block)
+        for similarity, path in others:
+            expected = similarities[paths.index(Path(first)), paths.index(Path(path))]
+            assert similarity == pytest.approx(expected, abs=1e-4)
+
+
+def test_index_reads_what_is_new(search, images, saved_model, tmp_path):
+    """A changed file is read again, although its name and its size stay; a removed one is gone; the others are not read."""
+    paths = sorted(images.rglob("*.png"))
+    for path in paths:
+        os.truncate(path, 4096)  # zeros at the end, which decoders ignore
+    assert counts(search("--duplicates", 1)) == (24, 24)
+    assert counts(search("--duplicates", 1)) == (24, 0)
+    shutil.copy(paths[0], images / "new.png")
+    assert counts(search("--duplicates", 1)) == (25, 1)
+    paths[1].write_bytes(paths[2].read_bytes())
+    printed = search("--duplicates", 1)
+    assert counts(printed) == (25, 1)
+    found = {Path(path) for _, path in listed(printed)}
+    assert found == {paths[0], images / "new.png", paths[1], paths[2]}, "the features are those of the new content"
+    (images / "new.png").unlink()
+    printed = search("--query", paths[0], "--nearest", 1000)
+    assert counts(printed) == (24, 0)
+    assert str(images / "new.png") not in printed
+    # The features in the index are those of a new one.
+    kept = search("--query", paths[5], "--nearest", 1000)
+    (tmp_path / "out" / "index.npz").unlink()
+    assert listed(search("--query", paths[5], "--nearest", 1000)) == listed(kept)
+
+
+def test_index_of_other_weights(search, images, saved_model, tmp_path):
+    """The folder of the model has the same name, but it was trained again."""
+    search("--duplicates", 1)
+    index = (tmp_path / "out" / "index.npz").read_bytes()
+    model = CrossViTForImageClassification.from_pretrained(saved_model)
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-3)
+    model.save_pretrained(saved_model)
+    with pytest.raises(
+        SystemExit, match="index.npz has features of another model .* earlier weights.*give another --output_dir"
+    ):
+        search("--duplicates", 1)
+    assert (tmp_path / "out" / "index.npz").read_bytes() == index
+
+
+def test_unreadable_images_are_named(search, images, tmp_path):
+    (images / "broken.png").write_bytes(b"no image")
+    (images / "text.txt").write_text("no image")
+    for read in (24, 0):
+        printed = search("--duplicates", 1)
+        assert counts(printed) == (24, read)
+        assert re.search(
+            rf"left out, because it cannot be read: {re.escape(str(images))}/broken.png: cannot identify", printed
+        )
+    assert "text.txt" not in printed
+
+
+def test_the_picture_is_no_image_of_the_folder(search, images, tmp_path):
+    """The folder of the outputs may lie in that of the images."""
+    options = ("--folder", tmp_path, "--output_dir", tmp_path / "out")
+    query = next(images.rglob("*.png"))
+    for read in (24, 0):
+        assert counts(search("--query", query, *options)) == (24, read)
+
+
+def test_a_failure_leaves_the_index(search, images, tmp_path, monkeypatch):
+    search("--duplicates", 1)
+    index = (tmp_path / "out" / "index.npz").read_bytes()
+    shutil.copy(next(images.rglob("*.png")), images / "new.png")
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="no space left"):
+        search("--duplicates", 1)
+    assert (tmp_path / "out" / "index.npz").read_bytes() == index
+
+
+def test_mistakes(search, images, saved_model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.png").write_text("no image")
+    for options, message in (
+        ((), "Nothing to do: give --query IMAGE, --duplicates SIMILARITY"),
+        (("--query", tmp_path / "none.png"), "--query .*none.png cannot be read: .*No such file"),
+        (("--query", tmp_path / "note.png"), "--query .*note.png cannot be read: cannot identify"),
+        (
+            ("--duplicates", 1, "--folder", tmp_path / "empty"),
+            "empty has no image that can be read. Expected files such as",
+        ),
+        (("--duplicates", 1, "--folder", tmp_path / "none"), "none has no image that can be read"),
+        (("--duplicates", 0), "--duplicates more than 0 and at most 1"),
+        (("--duplicates", 99), "--duplicates more than 0 and at most 1"),
+        (("--duplicates", 1, "--nearest", 0), "--nearest must be at least 1"),
+        (("--duplicates", 1, "--model", tmp_path / "none"), "The model cannot be loaded"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            search(*options)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.npz").write_text("something else")
+    with pytest.raises(
+        SystemExit, match="index.npz is no index of features .*: remove it, or give another --output_dir"
+    ):
+        search("--duplicates", 1)
+    assert (tmp_path / "out" / "index.npz").read_text() == "something else"
+    model = CrossViTModel.from_pretrained(saved_model)
+    next(model.parameters()).data.fill_(float("nan"))
+    model.save_pretrained(saved_model)
+    with pytest.raises(SystemExit, match="gives features that are no finite numbers"):
+        search("--duplicates", 1, "--output_dir", tmp_path / "second")
