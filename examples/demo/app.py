@@ -69,7 +69,7 @@ THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=FONT, spacing_si
 CSS = """
 #image img { width: 100%; height: 100%; object-fit: contain }
 #credit * { font-size: 11px }
-.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px }
 .maps figure { margin: 0 }
 .maps img { width: 100%; border-radius: 6px }
 .maps figcaption { padding-top: 4px; text-align: center; font-size: 13px }
@@ -88,8 +88,9 @@ class Seen:
     drawn: dict[tuple, str] = field(default_factory=dict)
 
 
-def refuse(title: str, message: str) -> gr.Error:
-    return gr.Error(message, title=title, duration=None, print_exception=False)
+def refuse(message: str) -> gr.Error:
+    """What a visitor sees for 20 seconds. The log stays free of it."""
+    return gr.Error(message, duration=20, print_exception=False)
 
 
 def check_models(names: list[str]):
@@ -114,7 +115,7 @@ def load_model(name: str):
         return load_for_deployment(name)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise refuse(f"{name} cannot be loaded", f"{reason} Choose another model, or check the name and the network.")
+        raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")
 
 
 def read_image(path: str) -> Image.Image:
@@ -142,7 +143,7 @@ def read_image(path: str) -> Image.Image:
             reason = "it is no image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
         elif isinstance(error, Image.DecompressionBombError):
             reason = "it has more than 178 megapixels. Make it smaller"
-        raise refuse(f"{Path(path).name} cannot be read", f"{reason[:1].upper()}{reason[1:]}.")
+        raise refuse(f"{Path(path).name} cannot be read: {reason}.")
 
 
 def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tensor:
@@ -189,8 +190,8 @@ def classify(path: str | None, model_name: str, size: str):
 
 def draw_maps(seen: Seen | None, method: str, stage: int, target: int | None) -> str:
     """HTML with a picture and its caption for the patches of each branch. What was drawn once is kept with the image."""
-    if seen is None:
-        return ""
+    if seen is None:  # also an hour after the image
+        return "Choose an image."
     key = (method, target if method == "gradient" else stage)
     if key not in seen.drawn:
         model, image_processor = load_model(seen.model_name)
@@ -218,6 +219,9 @@ def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
 
 
 def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks:
+    # Gradio's own step opens the file, and all that it says about what is no image is "Error". `read_image` says more. An instance cannot
+    # have another step, because Gradio makes a new one for each visitor.
+    gr.Image.preprocess = lambda self, file: file and file.path
     with gr.Blocks(title="CrossViT", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
         seen = gr.State(time_to_live=3600)
         gr.Markdown(
@@ -225,9 +229,7 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                image = gr.Image(type="filepath", label="Image", height=320, elem_id="image", buttons=["fullscreen"])
-                # Gradio's own step opens the file, and its messages about what is no image name a temporary path.
-                image.preprocess = lambda file: file and file.path
+                image = gr.Image(type="filepath", label="Image", height=300, elem_id="image", buttons=["fullscreen"])
                 gr.Examples([[path] for path in examples], image, label="Examples")
                 if credit:
                     gr.Markdown(credit, elem_id="credit")
@@ -250,7 +252,7 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
             [image.change, model.input, size.input], classify, [image, model, size], shown, **one_at_a_time
         )
         new_image.success(draw_maps, choices, maps, **one_at_a_time)
-        new_image.failure(lambda: (None, None, "", ""), None, [seen, classes, status, maps])
+        new_image.failure(lambda: (None, None, "", gr.skip(), gr.skip(), ""), None, [*shown, maps])
         method.input(
             lambda method: (gr.Slider(visible=method != "gradient"), gr.Dropdown(visible=method == "gradient")),
             method,
