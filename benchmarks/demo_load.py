@@ -219,8 +219,10 @@ def measure(
             "95th percentile seconds": round(statistics.median(part["95th percentile seconds"] for part in parts), 3),
         }
         results["MiB at the end"] = round(memory())
-        if len(samples) > 1:
-            results["MiB per minute"] = round(60 * float(np.polyfit(*zip(*samples), 1)[0]), 2)
+        # The slope of a straight line. In the first half the threads of the server still get their pieces of memory.
+        for name, part in (("MiB per minute", samples), ("MiB per minute, second half", samples[len(samples) // 2 :])):
+            if len(part) > 1:
+                results[name] = round(60 * float(np.polyfit(*zip(*part), 1)[0]), 2)
         results["MiB every 5 seconds"] = [round(mebibytes) for _, mebibytes in samples]
         if wrong := [text for text in load.outcomes if text not in ("right", "refused")]:
             results["what was lost"] = wrong[:5]
