@@ -219,7 +219,7 @@ def measure(
             "95th percentile seconds": round(statistics.median(part["95th percentile seconds"] for part in parts), 3),
         }
         results["MiB at the end"] = round(memory())
-        # The slope of a straight line. In the first half the threads of the server still get their pieces of memory.
+        # The slope of a straight line. The second half tells growth without end from caches that fill.
         for name, part in (("MiB per minute", samples), ("MiB per minute, second half", samples[len(samples) // 2 :])):
             if len(part) > 1:
                 results[name] = round(60 * float(np.polyfit(*zip(*part), 1)[0]), 2)

@@ -17,8 +17,8 @@ A page to try CrossViT in a browser: the five most probable classes of an image,
     python examples/demo/app.py                                      published models, downloaded when they are chosen
     python examples/demo/app.py --models outputs/quickstart/model    your own
 
-It runs with the packages of `requirements.txt` and gradio, here or as a Space of the Hub (README.md). An image takes 0.1 to 0.4 seconds on
-two CPU cores with `crossvit_15_dagger_240`, and a map by gradients 2 seconds.
+It runs with the packages of `requirements.txt` and gradio, here or as a Space of the Hub (README.md). With `crossvit_15_dagger_240` on two CPU
+cores, a map takes 0.1 seconds, and one by gradients 2 seconds.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import importlib.resources
 import io
 import os
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ else:
     register_heif_opener()
 
 MODELS = ["timm/crossvit_15_dagger_240.in1k", "timm/crossvit_9_dagger_240.in1k", "timm/crossvit_18_dagger_240.in1k"]
-# Attention takes memory with the fourth power of this: at 480 pixels, `crossvit_18_dagger_240` takes 1 GB for a map.
+# The memory of attention grows with the fourth power of this.
 LONGEST_SIDE = 480
 # Of files that are decoded as they are. Pillow decodes a larger JPEG at an eighth of its size or more.
 MAX_MEGAPIXELS = 50
@@ -161,8 +162,9 @@ def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tens
 
 def class_labels(model) -> list[str]:
     """A label per class. ImageNet has two cranes and two maillots: they get their numbers."""
-    names = list(explain.class_names(model).values())
-    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)]
+    names = explain.class_names(model)
+    counts = Counter(names.values())
+    return [f"{name} ({number})" if counts[name] > 1 else name for number, name in names.items()]
 
 
 def classify(path: str | None, model_name: str, size: str):
