@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import socket
 import statistics
@@ -93,9 +94,11 @@ def write_files(folder: Path, model_name: str, images: list[Path]) -> tuple[File
             scores = model(**image_processor(load_image(str(path)), return_tensors="pt")).logits.softmax(dim=-1)[0]
         best = scores.topk(min(5, len(scores)))
         usual[str(path)] = {model.config.id2label[i]: score for score, i in zip(*(part.tolist() for part in best))}
-    digit = Image.open(images[0]).convert("RGB")
-    digit.save(folder / "png_named.jpg", "PNG")
-    digit.resize((10000, 10000), Image.Resampling.BICUBIC).save(folder / "100_megapixels.jpg")
+    image = load_image(str(images[0]))
+    image.save(folder / "png_named.jpg", "PNG")
+    scale = math.sqrt(1e8 / (image.width * image.height))
+    large = (math.ceil(scale * image.width), math.ceil(scale * image.height))
+    image.resize(large, Image.Resampling.BICUBIC).save(folder / "100_megapixels.jpg")
     photo = (folder / "100_megapixels.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(photo[: len(photo) // 2])
     (folder / "text.jpg").write_text("This is no picture.\n" * 100)

@@ -254,13 +254,16 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
             [image.change, model.input, size.input], classify, [image, model, size], shown, **one_at_a_time
         )
         new_image.success(draw_maps, choices, maps, **one_at_a_time)
-        new_image.failure(lambda: (None, None, "", gr.skip(), gr.skip(), ""), None, [*shown, maps])
+        nothing = (None, None, "", gr.skip(), gr.skip(), "")
+        new_image.failure(lambda: nothing, None, [*shown, maps], api_visibility="private")
         method.input(
             lambda method: (gr.Slider(visible=method != "gradient"), gr.Dropdown(visible=method == "gradient")),
             method,
             [stage, target],
+            api_visibility="private",
         )
-        gr.on([method.input, stage.input, target.input], draw_maps, choices, maps, **one_at_a_time)
+        events = [method.input, stage.input, target.input]
+        gr.on(events, draw_maps, choices, maps, api_visibility="private", **one_at_a_time)
     return page
 
 
@@ -271,8 +274,10 @@ def main():
     parser.add_argument("--examples", nargs="+", metavar="FILE", help="images to click on; by default two photos")
     parser.add_argument("--port", type=int, help="by default the first free one from 7860")
     arguments = parser.parse_args()
-    if missing := find_missing(explain.PACKAGES):
-        raise SystemExit(f"error: this needs {', '.join(missing)}, which is not installed: {explain.INSTALL}")
+    if missing := find_missing([*explain.PACKAGES, "sklearn"]):
+        raise SystemExit(
+            f"error: this needs {', '.join(missing)}, which is not installed: {explain.INSTALL} scikit-learn"
+        )
     check_models(arguments.models)
     photos = importlib.resources.files("sklearn") / "datasets" / "images"
     examples = arguments.examples or [str(photos / name) for name in ("china.jpg", "flower.jpg")]
