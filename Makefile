@@ -78,8 +78,9 @@ benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the faste
 benchmark-using: $(DEV) quickstart  ## Measure how far maps of a decision can be trusted: docs/using_a_model.md
 	$(BIN)/python benchmarks/using_a_model.py
 
-pictures: $(DEV)  ## Draw the pictures of the documents again
+pictures: $(DEV) quickstart  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python docs/draw_demo.py
 
 clean:  ## Remove everything that was built or written
 	rm -rf $(VENV) build dist outputs *.egg-info

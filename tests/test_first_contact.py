@@ -38,8 +38,10 @@ from crossvit.configuration.published_crossvit import imagenet_classes
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CLONE = "git clone https://github.com/transformers-crossvit/transformers-crossvit\ncd transformers-crossvit\n"
-# Everything that is copied and run, in the order of the page, with the output that stands below it.
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```)?", README.split("## Two commands")[0], re.S)
+# Everything that is copied and run, in the order of the page, with the output that stands below it. The page for a browser, which comes next,
+# runs until it is stopped: tests/examples/test_demo.py starts it.
+START, _ = README.split("## Try it in a browser")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```)?", START, re.S)
 
 
 @pytest.fixture

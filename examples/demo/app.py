@@ -1,0 +1,300 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+A page to try CrossViT in a browser: the five most probable classes of an image, and maps of where both branches looked.
+
+    python examples/demo/app.py                                      published models, downloaded when they are chosen
+    python examples/demo/app.py --models outputs/quickstart/model    your own
+
+It runs with the packages of `requirements.txt` and gradio, here or as a Space of the Hub (README.md). With `crossvit_15_dagger_240` on two CPU
+cores, a map takes 0.1 seconds, and one by gradients 2 seconds.
+"""
+
+import argparse
+import base64
+import importlib.resources
+import io
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import torch
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+from transformers.image_utils import load_image
+
+from crossvit import CrossViTConfig, explain
+from crossvit.deployment import find_missing, load_for_deployment
+
+
+try:  # photos of Apple's phones, where the package is installed
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+
+MODELS = ["timm/crossvit_15_dagger_240.in1k", "timm/crossvit_9_dagger_240.in1k", "timm/crossvit_18_dagger_240.in1k"]
+# The memory of attention grows with the fourth power of this.
+LONGEST_SIDE = 480
+# Of files that are decoded as they are. Pillow decodes a larger JPEG at an eighth of its size or more.
+MAX_MEGAPIXELS = 50
+GRADIENT_STEPS = 8
+SIZES = ["The size of training, cropped", f"Its own size, up to {LONGEST_SIDE} pixels"]
+TRAINED_SIZE = SIZES[0]
+CREDIT = (
+    "Photos: [china](https://www.flickr.com/photos/danielbuechele/6061409035/) by danielbuechele, "
+    "[flower](https://www.flickr.com/photos/vultilion/6056698931/) by vultilion, "
+    "[CC BY 2.0](https://creativecommons.org/licenses/by/2.0/)"
+)
+# Fonts of the visitor's computer, because others would come from the network.
+FONT = ["system-ui", "sans-serif"]
+THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=FONT, spacing_size="sm")
+CSS = """
+#image img { width: 100%; height: 100%; object-fit: contain }
+#credit * { font-size: 11px }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px }
+.maps figure { margin: 0 }
+.maps img { width: 100%; border-radius: 6px }
+.maps figcaption { padding-top: 4px; text-align: center; font-size: 13px }
+"""
+
+# read_image announces large images in words of its own.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@dataclass
+class Seen:
+    """What a visitor's page shows: the image as a model sees it, and the maps that were drawn of it."""
+
+    model_name: str
+    pixel_values: torch.Tensor  # (1, channels, H, W)
+    drawn: dict[tuple, str] = field(default_factory=dict)
+
+
+def refuse(message: str) -> gr.Error:
+    """What a visitor sees for 20 seconds. The log stays free of it."""
+    return gr.Error(message, duration=20, print_exception=False)
+
+
+def check_models(names: list[str]):
+    """Ends the program at a name that is no name on the Hub, and no folder with a CrossViT either."""
+    for name in names:
+        try:
+            if Path(name).is_dir():
+                CrossViTConfig.from_pretrained(name)
+            else:
+                validate_repo_id(name)
+        except HFValidationError:
+            raise SystemExit(
+                f"error: --models {name} is no folder. Expected the folder of a model, or OWNER/NAME on the Hub."
+            )
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"error: --models {name} has no CrossViT: {error}")
+
+
+@lru_cache(maxsize=4)
+def load_model(name: str):
+    try:
+        return load_for_deployment(name)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")
+
+
+def read_image(path: str) -> Image.Image:
+    """Decodes a file as transformers' pipelines do, to upright RGB. 16 bits become 8, where pipelines make all values above 255 white."""
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_MEGAPIXELS * 1e6:
+                if opened.format != "JPEG":
+                    raise ValueError(
+                        f"it has {opened.width * opened.height / 1e6:.0f} megapixels, expected at most {MAX_MEGAPIXELS}. "
+                        "Make it smaller, or save it as JPEG"
+                    )
+                opened.draft("RGB", (2 * LONGEST_SIDE, 2 * LONGEST_SIDE))
+            if opened.mode in ("I", "F"):
+                raise ValueError("it has 32 bits per channel, expected 8 or 16. Save it with 8")
+            if opened.mode.startswith("I;16"):
+                scaled = Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8))
+                scaled.info["exif"] = opened.getexif().tobytes()
+                return load_image(scaled)
+            return load_image(opened)
+    # Broken files make Pillow raise many kinds of exceptions.
+    except Exception as error:
+        reason = str(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it is no image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = "it has more than 178 megapixels. Make it smaller"
+        raise refuse(f"{Path(path).name} cannot be read: {reason}.")
+
+
+def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tensor:
+    """(1, channels, H, W): cropped as in training, or the whole image with its aspect ratio."""
+    if size == TRAINED_SIZE:
+        return image_processor(image, return_tensors="pt").pixel_values
+    trained, longest = max(model.config.branch_image_size(0)), max(image.size)
+    scale = min(max(longest, trained), max(LONGEST_SIDE, trained)) / longest
+    # A side has at least one patch.
+    width, height = (max(round(scale * side), max(model.config.patch_sizes)) for side in image.size)
+    return image_processor(
+        image, size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt"
+    ).pixel_values
+
+
+def class_labels(model) -> list[str]:
+    """A label per class. ImageNet has two cranes and two maillots: they get their numbers."""
+    names = explain.class_names(model)
+    counts = Counter(names.values())
+    return [f"{name} ({number})" if counts[name] > 1 else name for number, name in names.items()]
+
+
+def classify(path: str | None, model_name: str, size: str):
+    """What the page shows for an image: what was seen, probabilities, one line about it, the stages, and the classes for gradients."""
+    if path is None:
+        return None, None, "", gr.skip(), gr.skip()
+    model, image_processor = load_model(model_name)
+    pixel_values = prepare(read_image(path), model, image_processor, size)
+    with torch.inference_mode():
+        probabilities = model(pixel_values, interpolate_pos_encoding=True).logits.softmax(dim=-1)[0]
+    labels = class_labels(model)
+    best = probabilities.topk(min(5, len(labels))).indices.tolist()
+    height, width = pixel_values.shape[-2:]
+    grids = model.crossvit.choose_grid_sizes(height, width, interpolate_pos_encoding=True)
+    patches = " and ".join(f"{columns} × {rows}" for rows, columns in grids)
+    stages = model.config.num_stages
+    return (
+        Seen(model_name, pixel_values),
+        {labels[number]: probabilities[number].item() for number in best},
+        f"The model saw {width} × {height} pixels, as {patches} patches.",
+        gr.Slider(maximum=stages, value=stages),
+        gr.Dropdown([(labels[number], number) for number in best], value=best[0]),
+    )
+
+
+def draw_maps(seen: Seen | None, method: str, stage: int, target: int | None) -> str:
+    """HTML with a picture and its caption for the patches of each branch. What was drawn once is kept with the image."""
+    if seen is None:  # also an hour after the image
+        return "Choose an image."
+    key = (method, target if method == "gradient" else stage)
+    if key not in seen.drawn:
+        model, image_processor = load_model(seen.model_name)
+        options = {"target": target, "steps": GRADIENT_STEPS} if method == "gradient" else {"stage": int(stage) - 1}
+        maps = explain.METHODS[method](model, seen.pixel_values, **options)
+        colours = explain.visible(seen.pixel_values[0], image_processor)
+        figures = (
+            f'<figure><img src="{draw_map(colours, values[0])}" alt="Map by {method}">'
+            f"<figcaption>patches of {patch_size} pixels</figcaption></figure>"
+            for values, patch_size in zip(maps, model.config.patch_sizes)
+        )
+        seen.drawn[key] = f'<div class="maps">{"".join(figures)}</div>'
+    return seen.drawn[key]
+
+
+def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
+    """A map over the image, with 480 pixels on the longer side, as the address of a JPEG that lies in the address itself."""
+    height, width = colours.shape[:2]
+    inches = 4.8 / max(height, width)
+    figure = Figure(figsize=(width * inches, height * inches), dpi=100)
+    explain.draw_over(figure.add_axes((0, 0, 1, 1)), colours, values)
+    file = io.BytesIO()
+    figure.savefig(file, format="jpeg", pil_kwargs={"quality": 90})
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks:
+    # Gradio's own step opens the file, and all that it says about what is no image is "Error". `read_image` says more. An instance cannot
+    # have another step, because Gradio makes a new one for each visitor.
+    gr.Image.preprocess = lambda self, file: file and file.path
+    with gr.Blocks(title="CrossViT", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
+        seen = gr.State(time_to_live=3600)
+        gr.Markdown(
+            "## CrossViT\nTwo branches look at an image, with fine and with coarse patches: what they see, and where."
+        )
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                image = gr.Image(type="filepath", label="Image", height=300, elem_id="image", buttons=["fullscreen"])
+                gr.Examples([[path] for path in examples], image, label="Examples")
+                if credit:
+                    gr.Markdown(credit, elem_id="credit")
+            with gr.Column(scale=3, min_width=320):
+                model = gr.Dropdown(models, value=models[0], label="Model")
+                size = gr.Radio(SIZES, value=TRAINED_SIZE, label="Size of the image")
+                classes = gr.Label(num_top_classes=5, label="Most probable classes", show_heading=False)
+            with gr.Column(scale=5, min_width=320):
+                method = gr.Radio(list(explain.METHODS), value="attention", label="Where it looked, by")
+                stage = gr.Slider(1, 3, value=3, step=1, label="Stage", buttons=[])
+                target = gr.Dropdown([], label="Class", visible=False)
+                maps = gr.HTML()
+                status = gr.Markdown(elem_id="status")
+
+        shown = [seen, classes, status, stage, target]
+        choices = [seen, method, stage, target]
+        # One image at a time uses all cores, and bounds the memory.
+        one_at_a_time = {"trigger_mode": "always_last", "concurrency_limit": 1, "concurrency_id": "model"}
+        new_image = gr.on(
+            [image.change, model.input, size.input], classify, [image, model, size], shown, **one_at_a_time
+        )
+        new_image.success(draw_maps, choices, maps, **one_at_a_time)
+        nothing = (None, None, "", gr.skip(), gr.skip(), "")
+        new_image.failure(lambda: nothing, None, [*shown, maps], api_visibility="private")
+        method.input(
+            lambda method: (gr.Slider(visible=method != "gradient"), gr.Dropdown(visible=method == "gradient")),
+            method,
+            [stage, target],
+            api_visibility="private",
+        )
+        events = [method.input, stage.input, target.input]
+        gr.on(events, draw_maps, choices, maps, api_visibility="private", **one_at_a_time)
+    return page
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().split("\n")[0])
+    parser.add_argument("--models", nargs="+", default=os.environ.get("MODELS", "").split() or MODELS, metavar="MODEL",
+                        help="names on the Hub or folders; by default the variable MODELS, or else three published ones")  # fmt: skip
+    parser.add_argument("--examples", nargs="+", metavar="FILE", help="images to click on; by default two photos")
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860")
+    arguments = parser.parse_args()
+    if missing := find_missing([*explain.PACKAGES, "sklearn"]):
+        raise SystemExit(
+            f"error: this needs {', '.join(missing)}, which is not installed: {explain.INSTALL} scikit-learn"
+        )
+    check_models(arguments.models)
+    photos = importlib.resources.files("sklearn") / "datasets" / "images"
+    examples = arguments.examples or [str(photos / name) for name in ("china.jpg", "flower.jpg")]
+    if missing := [path for path in examples if not Path(path).is_file()]:
+        raise SystemExit(f"error: --examples {missing[0]} is no file. Expected images.")
+    page = build_page(arguments.models, examples, "" if arguments.examples else CREDIT)
+    page.queue(max_size=500).launch(
+        server_port=arguments.port,
+        allowed_paths=examples,
+        max_file_size="100mb",
+        state_session_capacity=100,
+        footer_links=["api"],
+        ssr_mode=False,
+        theme=THEME,
+        css=CSS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,422 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Proves that the page of examples/demo does what it says: in a real browser, numbers are those of transformers' pipeline and pictures those of
+crossvit.explain; what is no image gets a clear message; visitors do not mix; and the folder is a valid Space. The browser is Chromium of the
+Debian packages chromium and chromium-driver. Without them its tests are skipped, but not in CI.
+
+    pytest tests/examples/test_demo.py          about a minute
+"""
+
+import ast
+import base64
+import importlib.util
+import io
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlparse
+
+import gradio as gr
+import numpy as np
+import psutil
+import pytest
+import torch
+from demo_load import TRAINED_SIZE, measure, serve
+from gradio_client import Client, handle_file
+from huggingface_hub import SpaceCard
+from packaging.requirements import Requirement
+from packaging.version import Version
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+from small_models import small_config
+from transformers import pipeline
+from transformers.image_utils import load_image
+
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, explain
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+WORDS = {"text": "it is no image, whatever its name says", "truncated": "image file is truncated"}
+
+
+@pytest.fixture(scope="module")
+def app():
+    """The module of the page, for its functions."""
+    spec = importlib.util.spec_from_file_location("demo_app", DEMO / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> list[str]:
+    """The folders of two models that differ in classes and stages. Large random weights make clear decisions."""
+    folders = []
+    for number, words in enumerate((["ant", "bee", "cat", "dog", "eel", "fox"], ["up", "down"])):
+        torch.manual_seed(number)
+        config = small_config(
+            initializer_range=0.5, num_stages=2 + number, num_labels=len(words), id2label=dict(enumerate(words))
+        )
+        folder = tmp_path_factory.mktemp("models") / f"model{number}"
+        CrossViTForImageClassification(config).save_pretrained(folder)
+        CrossViTImageProcessor.from_image_size(48).save_pretrained(folder)
+        folders.append(str(folder))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def files(photos, tmp_path_factory) -> dict[str, str]:
+    """Files as visitors upload them."""
+    folder = tmp_path_factory.mktemp("files")
+    for name in ("landscape", "portrait"):
+        photos[name].save(folder / f"{name}.jpg")
+    (folder / "text.jpg").write_text("This is no picture.")
+    (folder / "truncated.jpg").write_bytes((folder / "landscape.jpg").read_bytes()[:20000])
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def page(models):
+    """The address of the page, served by a process of its own."""
+    with serve("--models", *models) as (address, _, log):
+        yield address
+        # What a visitor does wrong is no news for who runs the page.
+        assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    programs = [shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")]
+    if not all(programs):
+        message = "needs the Debian packages chromium and chromium-driver"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", f"user-data-dir={profile}"):
+        options.add_argument(f"--{argument}")
+    with webdriver.Chrome(options, Service(programs[1])) as driver:
+        yield driver
+
+
+class Visitor:
+    """Does on the page what a visitor does, and reads what a visitor sees."""
+
+    def __init__(self, driver, address: str, size: tuple[int, int] = (1280, 720)):
+        self.driver = driver
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get(address)
+        self.wait(lambda: self.all("#image input[type=file]"))
+
+    def all(self, selector: str) -> list:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition, seconds: float = 20):
+        return WebDriverWait(self.driver, seconds, 0.1, (Exception,)).until(lambda _: condition())
+
+    def upload(self, file: str):
+        for button in self.all("#image button[title='Remove Image']"):
+            button.click()
+            self.wait(lambda: not self.all("#image img") and not self.classes())
+        self.wait(lambda: self.all("#image input[type=file]"))[0].send_keys(file)
+
+    def classes(self) -> dict[str, float]:
+        return {bar.get_attribute("aria-label"): float(bar.get_attribute("value")) for bar in self.all("meter")}
+
+    def maps(self) -> list[str]:
+        return [picture.get_attribute("src") for picture in self.all(".maps img")]
+
+    def status(self) -> str:
+        return self.all("#status")[0].text
+
+    def choose(self, option: str):
+        self.driver.find_element(By.XPATH, f"//label[.//input[@type='radio'] and contains(., '{option}')]").click()
+
+    def choose_model(self, name: str):
+        self.all("input[aria-label='Model']")[0].click()
+        self.wait(lambda: self.all(f"[role=option][aria-label='{name}']"))[0].click()
+
+    def move_to_stage(self, stage: int):
+        """With the arrows of the keyboard."""
+        slider = self.all("input[type=range]")[0]
+        steps = stage - int(slider.get_attribute("value"))
+        slider.send_keys(("\ue014" if steps > 0 else "\ue012") * abs(steps))
+
+    def after(self, act):
+        """The maps after an act that changes them."""
+        before = self.maps()
+        act()
+        return self.wait(lambda: self.maps() != before and self.maps())
+
+
+def pixels(address: str) -> np.ndarray:
+    """The picture inside a data address, in floats."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))), dtype=float)
+
+
+def load(folder: str):
+    return CrossViTForImageClassification.from_pretrained(folder).eval(), CrossViTImageProcessorPil.from_pretrained(
+        folder
+    )
+
+
+def as_pipeline(folder: str, file: str) -> dict[str, float]:
+    model, image_processor = load(folder)
+    classifier = pipeline("image-classification", model=model, image_processor=image_processor)
+    return {row["label"]: row["score"] for row in classifier(file, top_k=5)}
+
+
+def test_numbers_are_the_pipelines_and_pictures_those_of_explain(app, chromium, page, models, files):
+    """Upload, all stages and methods, another class, another model, another size."""
+    visitor = Visitor(chromium, page)
+    visitor.upload(files["landscape"])
+    expected = as_pipeline(models[0], files["landscape"])
+    visitor.wait(visitor.classes)
+    assert list(visitor.classes()) == list(expected) and len(expected) == 5
+    assert visitor.classes() == pytest.approx(expected, abs=1e-4)
+    visitor.wait(visitor.maps)
+
+    model, image_processor = load(models[0])
+    pixel_values = image_processor(load_image(files["landscape"]), return_tensors="pt").pixel_values
+    colours = explain.visible(pixel_values[0], image_processor)
+
+    def check(shown: list[str], maps: list[torch.Tensor]):
+        assert len(shown) == len(maps) == 2
+        for address, values in zip(shown, maps):
+            np.testing.assert_allclose(pixels(address), pixels(app.draw_map(colours, values[0])), atol=1)
+
+    check(visitor.maps(), explain.attention_maps(model, pixel_values))
+    check(visitor.after(lambda: visitor.move_to_stage(1)), explain.attention_maps(model, pixel_values, 0))
+    check(visitor.after(lambda: visitor.choose("rollout")), explain.rollout_maps(model, pixel_values, 0))
+    check(visitor.after(lambda: visitor.choose("gradient")), explain.gradient_maps(model, pixel_values, steps=8))
+    second = list(expected)[1]
+    target = explain.find_class(model, second)
+
+    def choose_class():
+        visitor.all("input[aria-label='Class']")[0].click()
+        visitor.wait(lambda: visitor.all(f"[role=option][aria-label='{second}']"))[0].click()
+
+    check(visitor.after(choose_class), explain.gradient_maps(model, pixel_values, target, steps=8))
+    assert not visitor.all("input[type=range]") or not visitor.all("input[type=range]")[0].is_displayed()
+
+    visitor.after(lambda: visitor.choose_model(models[1]))
+    assert visitor.classes() == pytest.approx(as_pipeline(models[1], files["landscape"]), abs=1e-4)
+    visitor.after(lambda: visitor.choose("attention"))
+    assert visitor.all("input[type=range]")[0].get_attribute("max") == "3"
+    assert "48 × 48 pixels, as 4 × 4 and 2 × 2 patches" in visitor.status()
+    shown = visitor.after(lambda: visitor.choose("Its own size"))
+    assert "480 × 320 pixels, as 40 × 27 and 20 × 13 patches" in visitor.status()
+    assert pixels(shown[0]).shape == (320, 480, 3)
+    # Nothing came from anywhere else.
+    addresses = chromium.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert {urlparse(address).netloc for address in addresses if not address.startswith("data:")} == {page[7:]}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_what_is_no_image(chromium, page, models, files, kind):
+    visitor = Visitor(chromium, page)
+    visitor.upload(files["landscape"])
+    visitor.wait(visitor.maps)
+    visitor.all("#image input[type=file]")[0].send_keys(
+        files[kind]
+    )  # in the place of the photo, as when it is dropped there
+    message = visitor.wait(lambda: visitor.all(".toast-body")[0].text)
+    assert f"{kind}.jpg cannot be read: {WORDS[kind]}" in message and "/" not in message
+    visitor.wait(lambda: not visitor.classes() and not visitor.maps() and not visitor.status())
+    visitor.upload(files["portrait"])
+    visitor.wait(visitor.maps)
+    assert visitor.classes() == pytest.approx(as_pipeline(models[0], files["portrait"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_nothing_sticks_out(chromium, page, width):
+    """The examples work; no window scrolls sideways, and the wide one shows everything at once."""
+    visitor = Visitor(chromium, page, (width, 720))
+    visitor.wait(lambda: visitor.all("button.gallery-item"))[0].click()
+    visitor.wait(visitor.maps)
+    inner, page_width = chromium.execute_script("return [document.documentElement.clientWidth, document.documentElement.scrollWidth]")  # fmt: skip
+    assert page_width <= inner <= width
+    parts = [*visitor.all("meter"), *visitor.all(".maps img"), *visitor.all("#image img"), *visitor.all("#status")]
+    for part in (part.rect for part in parts):
+        assert 0 <= part["x"] and part["x"] + part["width"] <= inner
+        assert width < 1280 or (0 <= part["y"] and part["y"] + part["height"] <= 720)
+
+
+def test_visitors_do_not_mix(page, models, files):
+    """Two of them take turns; each gets the maps of the own image."""
+    first, second = (Client(page, verbose=False) for _ in range(2))
+
+    def ask(client: Client, file: str, model: str) -> dict[str, float]:
+        classes, *_ = client.predict(handle_file(files[file]), model, TRAINED_SIZE, api_name="/classify")
+        return {row["label"]: row["confidence"] for row in classes["confidences"]}
+
+    def maps(client: Client) -> str:
+        return client.predict("attention", 1, None, api_name="/draw_maps")
+
+    assert ask(first, "landscape", models[0]) == pytest.approx(as_pipeline(models[0], files["landscape"]), abs=1e-4)
+    alone = maps(first)
+    assert ask(second, "portrait", models[1]) == pytest.approx(as_pipeline(models[1], files["portrait"]), abs=1e-4)
+    assert maps(second) != alone and maps(first) == alone
+
+
+def test_maps_are_drawn_once(app, models, files, monkeypatch):
+    seen, *_ = app.classify(files["landscape"], models[0], app.TRAINED_SIZE)
+    calls = []
+    monkeypatch.setitem(explain.METHODS, "rollout", lambda *args, **kwargs: calls.append(1) or explain.rollout_maps(*args, **kwargs))  # fmt: skip
+    first = app.draw_maps(seen, "rollout", 1, None)
+    assert app.draw_maps(seen, "rollout", 1, 3) == first and len(calls) == 1
+    assert app.draw_maps(seen, "rollout", 2, None) != first and len(calls) == 2
+    assert app.draw_maps(None, "rollout", 1, None) == "Choose an image."
+    assert app.classify(None, models[0], app.TRAINED_SIZE)[:3] == (None, None, "")
+
+
+@pytest.mark.parametrize("kind", ["EXIF-rotated", "CMYK", "RGBA", "palette", "grey", "GIF", "HEIC"])
+def test_kinds_of_images(app, photos, tmp_path, kind):
+    """They become what pipelines make of them."""
+    path = tmp_path / f"image.{ {'CMYK': 'jpg', 'GIF': 'gif', 'HEIC': 'heic'}.get(kind, 'png') }"
+    if kind == "GIF":
+        photos["small"].save(path, save_all=True, append_images=[photos["small"].rotate(90)])
+    elif kind == "HEIC":
+        photos["small"].save(path)
+    else:
+        exif = photos[kind].getexif()
+        photos[kind].save(path, exif=exif)
+    image = app.read_image(str(path))
+    assert image.mode == "RGB" and np.array_equal(image, load_image(str(path)))
+    if kind == "EXIF-rotated":
+        assert image.size == photos[kind].size[::-1]
+
+
+def test_16_bits(app, photos, tmp_path):
+    """They are as bright as with 8 bits, and upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photos["16-bit"].save(tmp_path / "image.png", exif=exif)
+    upright = photos["grey"].convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(app.read_image(str(tmp_path / "image.png")), upright)
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "image.tiff")
+    with pytest.raises(gr.Error, match="image.tiff cannot be read: it has 32 bits per channel, expected 8 or 16"):
+        app.read_image(str(tmp_path / "image.tiff"))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_100_megapixels(app, photos, tmp_path):
+    """A JPEG is decoded at a smaller size, with little memory; anything else is refused before it is decoded."""
+    photos["landscape"].resize((10000, 10000)).save(tmp_path / "image.jpg")
+    Image.new("L", (10000, 10000)).save(tmp_path / "image.png")
+    Image.new("L", (20000, 10000)).save(tmp_path / "bomb.png")
+    before, start = psutil.Process().memory_info().rss, time.monotonic()
+    image = app.read_image(str(tmp_path / "image.jpg"))
+    for name, message in (
+        ("image", "has 100 megapixels, expected at most 50"),
+        ("bomb", "has more than 178 megapixels"),
+    ):
+        with pytest.raises(gr.Error, match=f"{name}.png cannot be read: it {message}. Make it smaller"):
+            app.read_image(str(tmp_path / f"{name}.png"))
+    assert psutil.Process().memory_info().rss - before < 50e6 and time.monotonic() - start < 5
+    difference = np.subtract(image.resize((100, 100)), photos["landscape"].resize((100, 100)), dtype=float)
+    assert min(image.size) >= 960 and abs(difference).mean() < 5
+
+
+def test_own_sizes(app, models):
+    """The whole image keeps its aspect ratio, between the size of training and 480 pixels, with at least a patch on each side."""
+    model, image_processor = load(models[0])
+    for size, expected in {(640, 427): (480, 320), (300, 400): (300, 400), (8, 4): (48, 24), (2000, 20): (480, 16)}.items():  # fmt: skip
+        pixel_values = app.prepare(Image.new("RGB", size), model, image_processor, app.SIZES[1])
+        assert tuple(pixel_values.shape) == (1, 3, *expected[::-1])
+        assert model(pixel_values, interpolate_pos_encoding=True).logits.isfinite().all()
+
+
+def test_two_classes_of_one_name(app):
+    config = small_config(num_labels=3, id2label={0: "crane", 1: "maillot", 2: "crane"})
+    model = CrossViTForImageClassification(config)
+    assert app.class_labels(model) == ["crane (0)", "maillot", "crane (2)"]
+
+
+def test_a_model_that_cannot_be_loaded(app):
+    with pytest.raises(gr.Error, match="nobody/nothing cannot be loaded: .*Choose another model"):
+        app.load_model("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--models outputs/no/such", "error: --models outputs/no/such is no folder. Expected the folder of a model, or OWNER/NAME"),
+        ("--models EMPTY", "error: --models EMPTY has no CrossViT: "),
+        ("--models a/b --examples none.jpg", "error: --examples none.jpg is no file"),
+        ("--modles a/b", "unrecognized arguments: --modles"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_before_the_page_starts(app, monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["app.py", *arguments.replace("EMPTY", str(tmp_path)).split()])
+    monkeypatch.setattr(app, "build_page", lambda *_: pytest.fail("the page was built"))
+    with pytest.raises(SystemExit) as error:
+        app.main()
+    assert message.replace("EMPTY", str(tmp_path)) in f"{error.value}{capsys.readouterr().err}"
+
+
+# https://huggingface.co/docs/hub/spaces-config-reference
+SPACE = {"title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "fullWidth", "pinned", "license", "short_description", "tags", "models", "preload_from_hub"}  # fmt: skip
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+def test_header_of_the_space(app):
+    header = SpaceCard.load(DEMO / "README.md").data.to_dict()
+    assert header.keys() == SPACE
+    assert header["sdk"] == "gradio" and {header["colorFrom"], header["colorTo"]} <= COLOURS
+    assert Version(header["sdk_version"]).major == Version(gr.__version__).major
+    assert re.fullmatch(r"3\.\d+", header["python_version"]) and (DEMO / header["app_file"]).is_file()
+    assert header["license"] == "apache-2.0" and len(header["short_description"]) <= 60
+    assert header["models"] == app.MODELS
+    assert {line.split()[0] for line in header["preload_from_hub"]} <= set(app.MODELS)
+
+
+def test_requirements_of_the_space():
+    """What app.py imports comes with Python, gradio of the Space, these requirements, or what transformers-crossvit takes along."""
+    lines = [Requirement(line) for line in (DEMO / "requirements.txt").read_text().splitlines()]
+    named = {line.name for line in lines}
+    assert lines[-1].extras == {"explain"} and lines[-1].url.startswith(
+        "git+https://github.com/transformers-crossvit/"
+    )
+    setup = (DEMO.parents[1] / "setup.py").read_text()
+    (taken_along,) = re.findall(r"install_requires=(\[.*\])", setup)
+    named |= {Requirement(text).name for text in ast.literal_eval(taken_along)} | set(explain.PACKAGES)
+    distributions = {"crossvit": "transformers-crossvit", "PIL": "pillow", "pillow_heif": "pillow-heif"}
+    imported = set()
+    for node in ast.walk(ast.parse((DEMO / "app.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    imported -= {*sys.stdlib_module_names, "gradio", "huggingface_hub"}  # the last is transformers' and gradio's
+    assert {distributions.get(name, name) for name in imported} <= named
+    assert "scikit-learn" in named  # its photos
+
+
+def test_nothing_is_lost_under_load(models, files):
+    """Many at once, and files that are no images; the benchmark counts as lost what is neither the model's own answer nor refused."""
+    results = measure(10, models[0], [Path(files["landscape"]), Path(files["portrait"])], sessions=3, burst=20)
+    assert results["at once"].items() >= {"sent": 40, "right": 30, "refused in clear words": 10, "lost": 0}.items(), (
+        results
+    )
+    assert results["steady"].items() >= {"sent": 40, "right": 40, "lost": 0}.items(), results
