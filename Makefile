@@ -75,7 +75,7 @@ benchmark-speed: $(DEV)  ## Measure the speed beside timm, DeiT and ViT: docs/sp
 benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the fastest form: docs/deployment.md
 	$(BIN)/python benchmarks/deployment.py
 
-benchmark-using: $(DEV) quickstart  ## Measure how far maps of a decision can be trusted: docs/using_a_model.md
+benchmark-using: $(DEV) quickstart  ## Run the commands of docs/using_a_model.md, and measure its maps
 	$(BIN)/python benchmarks/using_a_model.py
 
 pictures: $(DEV) quickstart  ## Draw the pictures of the documents again
