@@ -61,9 +61,12 @@ CLASSES = [f"digit {number}" for number in range(10)]
 
 @pytest.fixture(scope="module")
 def example():
-    """The functions of the example."""
+    """The functions of the example and of its figures."""
     sys.path.insert(0, str(ROOT / "examples"))
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / SCRIPT)))
+    script = runpy.run_path(str(ROOT / "examples" / SCRIPT))
+    from common import evaluation_figures
+
+    return SimpleNamespace(**{**vars(evaluation_figures), **script})
 
 
 @pytest.fixture(scope="module")
