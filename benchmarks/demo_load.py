@@ -36,6 +36,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,12 @@ def outcome(job: Any, file: str, expected: dict[str, float] | None) -> str:
 
 
 class Load:
-    """Requests that were sent, their outcomes, and how long each took."""
+    """Requests that were sent, their outcomes, and the seconds that each took."""
 
     def __init__(self, address: str, model_name: str):
         self.address, self.model_name = address, model_name
         self.outcomes: Counter[str] = Counter()
+        self.times: list[float] = []
 
     def client(self) -> Client:
         return Client(self.address, verbose=False)
@@ -143,24 +145,29 @@ class Load:
         job.future.add_done_callback(lambda _: seconds.append(time.monotonic() - start))
         return job, seconds
 
-    def run(self, requests: list[tuple[Client, str, dict[str, float] | None]], pause: float = 0) -> dict[str, Any]:
+    def run(self, requests: list[tuple[Client, str, dict[str, float] | None]], pause: float = 0):
         """Sends all requests, at once or with a pause between them, and waits for their answers."""
-        before, sent, begin = self.outcomes.copy(), [], time.monotonic()
+        sent, begin = [], time.monotonic()
         for number, (client, file, expected) in enumerate(requests):
             time.sleep(max(0.0, begin + number * pause - time.monotonic()))
             sent.append((*self.send(client, file), file, expected))
         for job, _, file, expected in sent:
             self.outcomes[outcome(job, file, expected)] += 1
-        times = [seconds[0] for _, seconds, _, _ in sent]
-        counts = self.outcomes - before
-        return {
-            "sent": len(sent),
-            "right": counts["right"],
-            "refused in clear words": counts["refused"],
-            "lost": len(sent) - counts["right"] - counts["refused"],
+        self.times += [seconds[0] for _, seconds, _, _ in sent]
+
+    def summary(self) -> dict[str, Any]:
+        """What became of all requests so far. The next ones are counted anew."""
+        outcomes, times = self.outcomes, self.times
+        self.outcomes, self.times = Counter(), []
+        results = {
+            "sent": len(times),
+            "right": outcomes.pop("right", 0),
+            "refused in clear words": outcomes.pop("refused", 0),
+            "lost": outcomes.total(),
             "median seconds": round(statistics.median(times), 3),
             "95th percentile seconds": round(float(np.percentile(times, 95)), 3),
         }
+        return results | ({"what was lost": list(outcomes)[:5]} if outcomes else {})
 
 
 def measure(
@@ -185,13 +192,18 @@ def measure(
             return process.memory_info().rss / 2**20
 
         for number in tqdm(range(sessions), desc="visitors"):
-            load.run([(load.client(), *next(turns))])
+            visitor = load.client()
+            load.run([(visitor, *next(turns))])
+            visitor.predict("attention", 1, None, api_name="/draw_maps")
+            visitor.predict("rollout", 1, None, api_name="/draw_maps")
             if number < 3:
                 load.run([(load.client(), *item) for item in hostile.items()])
+        load.summary()
         clients = [load.client() for _ in range(CLIENTS)]
         at_once = [next(turns) for _ in range(burst)] + 5 * list(hostile.items())
         results: dict[str, Any] = {"MiB after warm-up": round(memory())}
-        results["at once"] = load.run([(clients[n % CLIENTS], *item) for n, item in enumerate(at_once)])
+        load.run([(clients[n % CLIENTS], *item) for n, item in enumerate(at_once)])
+        results["at once"] = load.summary()
         results["MiB after all at once"] = round(memory())
 
         samples: list[tuple[float, float]] = []
@@ -204,31 +216,23 @@ def measure(
 
         sampler = threading.Thread(target=sample)
         sampler.start()
-        parts = []
-        # Each visitor stays for 10 seconds, changes the map once, and one of 40 requests has a hostile file.
+        # Each visitor stays for 10 seconds, draws two maps, and one of 40 requests has a hostile file.
         hostile_turns = itertools.cycle(hostile.items())
         for _ in tqdm(range(max(1, round(seconds / 10))), desc="10 seconds each"):
             client = load.client()
             requests = [(client, *next(turns)) for _ in range(10 * RATE - 1)] + [(client, *next(hostile_turns))]
-            parts.append(load.run(requests, pause=1 / RATE))
+            load.run(requests, pause=1 / RATE)
+            client.predict("attention", 1, None, api_name="/draw_maps")
             client.predict("rollout", 1, None, api_name="/draw_maps")
         done.set()
         sampler.join()
-        results["steady"] = {
-            "requests per second": RATE,
-            "seconds": round(seconds),
-            **{key: sum(part[key] for part in parts) for key in ("sent", "right", "refused in clear words", "lost")},
-            "median seconds": round(statistics.median(part["median seconds"] for part in parts), 3),
-            "95th percentile seconds": round(statistics.median(part["95th percentile seconds"] for part in parts), 3),
-        }
+        results["steady"] = {"requests per second": RATE, "seconds": round(seconds), **load.summary()}
         results["MiB at the end"] = round(memory())
         # The slope of a straight line. The second half tells growth without end from caches that fill.
         for name, part in (("MiB per minute", samples), ("MiB per minute, second half", samples[len(samples) // 2 :])):
             if len(part) > 1:
                 results[name] = round(60 * float(np.polyfit(*zip(*part), 1)[0]), 2)
         results["MiB every 5 seconds"] = [round(mebibytes) for _, mebibytes in samples]
-        if wrong := [text for text in load.outcomes if text not in ("right", "refused")]:
-            results["what was lost"] = wrong[:5]
         return results
 
 
@@ -241,6 +245,7 @@ def main():
     if not images:
         raise SystemExit(f"{QUICKSTART} is missing: run `make quickstart` first.")
     machine = this_machine("cpu")
+    machine["versions"]["gradio"] = version("gradio")
     results = measure(arguments.seconds, arguments.model, images)
     path = DOCS / "using_a_model_load.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
