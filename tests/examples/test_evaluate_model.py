@@ -16,8 +16,8 @@ examples/evaluate_model.py: every figure is that of scikit-learn on the predicti
 model's; intervals have the coverage that they claim; batches, processes and the order of the images change nothing; model cards keep what
 they had; mistakes are named before the work starts.
 
-    pytest tests/examples/test_evaluate_model.py              about 60 seconds
-    pytest tests/examples/test_evaluate_model.py -m slow      about 20 seconds: a stream in two processes
+    pytest tests/examples/test_evaluate_model.py              about 80 seconds
+    pytest tests/examples/test_evaluate_model.py -m slow      about 30 seconds: a stream in two processes
 """
 
 import csv
