@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from datasets import Dataset, Image, load_dataset, load_from_disk
+from datasets import Dataset, Image
 
-from .image_reading import image_endings
-from .image_sources import IMAGE_COLUMNS, choose_column
+from common.image_reading import image_endings
+from common.image_sources import IMAGE_COLUMNS, choose_column, load, load_saved
 
 
 # An image as it is encoded, with the name that no other image has: its path, or its file and its place there.
@@ -111,13 +111,11 @@ class RowsPart(Part):
 
 def open_table(images: str, split: str | None, column: str | None, download: dict[str, Any]) -> tuple[str, Dataset]:
     """The name of a data set of the Hub or of `save_to_disk`, and its rows, with one column, `image`, whose images stay encoded."""
+    is_saved = any((Path(images) / name).exists() for name in ("dataset_dict.json", "state.json"))
     try:
-        saved = any((Path(images) / name).exists() for name in ("dataset_dict.json", "state.json"))
-        tables = load_from_disk(images) if saved else load_dataset(images, **download)
-    except Exception as error:
-        raise SystemExit(
-            f"--images {images} has no files with images, and cannot be loaded as a data set either: {error}"
-        ) from error
+        tables = load_saved(images) if is_saved else load(images, **download)
+    except SystemExit as error:
+        raise SystemExit(f"--images {images} has no image files. {error}") from error
     if isinstance(tables, dict):
         if (split is None and len(tables) > 1) or split not in (None, *tables):
             raise SystemExit(f"{images} has the splits {', '.join(tables)}: choose one with --split, got {split}.")

@@ -23,7 +23,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from glob import escape, glob
@@ -32,6 +32,7 @@ from pathlib import Path
 from datasets import (
     ClassLabel,
     Dataset,
+    DatasetDict,
     Features,
     Image,
     IterableDataset,
@@ -91,6 +92,7 @@ LIKE_A_SPLIT = {*TRAIN, *VALIDATION, "training", "testing", "validate", "dev", "
 LEFTOVERS = {".ipynb_checkpoints": "copies of Jupyter", "__MACOSX": "files of macOS"}
 
 ROW_ENDINGS = {".csv", ".tsv", ".jsonl"}
+SHARD_END = 1024
 SHARD_BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
 
 # Columns that are recognized by their name.
@@ -317,6 +319,26 @@ def load(*arguments, **kwargs):
         raise SystemExit(f"The images cannot be loaded: {error}{cause}") from error
 
 
+def load_saved(folder: str) -> Dataset | DatasetDict:
+    """A data set of `save_to_disk`."""
+    try:
+        return load_from_disk(folder)
+    # One without rows raises an IndexError.
+    except Exception as error:
+        raise SystemExit(
+            f"The data set {folder} cannot be loaded ({type(error).__name__}: {error}). One of `save_to_disk` must have rows in every split."
+        ) from error
+
+
+def check_shard_ends(files: Iterable[str | Path]):
+    """Ends the program if a .tar file is cut off. Its readers take that for the end, and say nothing of the images that are missing."""
+    for file in files:
+        with open(file, "rb") as shard:
+            shard.seek(max(os.path.getsize(file) - SHARD_END, 0))
+            if shard.read() != bytes(SHARD_END):
+                raise SystemExit(f"{file} breaks off: a .tar file ends with {SHARD_END} bytes of zero. Copy or write it again.")
+
+
 def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, option: str) -> Split:
     """A split of one CSV, TSV or JSON lines file, or of parquet or WebDataset files, which may be a pattern."""
     is_local = "://" not in pattern
@@ -334,6 +356,8 @@ def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, opt
         if len(files) > 1:
             raise SystemExit(f"{option} {pattern} names {len(files)} files, expected one. Join them into one file.")
         return from_rows(read_rows(Path(files[0])), Path(files[0]), columns)
+    if is_local and ending == ".tar":
+        check_shard_ends(files)
     # Each split is loaded alone, because datasets gives all splits the numbers of the first one's classes.
     names = [escape(file) for file in files] if is_local else files
     table = load(SHARD_BUILDERS[ending], data_files=names, split="train", streaming=streaming)
@@ -353,7 +377,8 @@ def from_hub(
         endings = {path.suffix.lower() for path in folder.rglob("*") if not path.name.startswith("metadata.")}
         if not endings & {*ROW_ENDINGS, *SHARD_BUILDERS, ".arrow", ".json", ".zip", ".py"}:
             return from_folder(folder, columns, excluded)
-    tables = load_from_disk(name) if is_saved else load(name, config, streaming=streaming, **download)
+        check_shard_ends(folder.rglob("*.tar"))
+    tables = load_saved(name) if is_saved else load(name, config, streaming=streaming, **download)
     tables = {"train": tables} if isinstance(tables, Dataset) else tables
     return {split: partial(from_table, table, f"{name}, {split}", columns) for split, table in tables.items()}
 

@@ -337,7 +337,7 @@ def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
 
     folder = tmp_path / "images"
     folder.mkdir()
-    with pytest.raises(SystemExit, match="has no files with images, and cannot be loaded as a data set either"):
+    with pytest.raises(SystemExit, match="images has no image files. The images cannot be loaded"):
         run(folder)
     shutil.copy(PHOTOS[0], folder)
     write_shard(folder / "0.tar", ["1.png"])

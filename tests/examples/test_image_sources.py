@@ -20,6 +20,8 @@ images and labels that are found are compared with the files and tables that eac
 
 import io
 import json
+import os
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -447,3 +449,37 @@ def test_a_repository_of_parquet_files(sources, tmp_path, streaming):
     labels = {name: [sample["label"] for sample in split.images] for name, split in splits.items()}
     assert labels == {"train": ["b", "a", "a"], "test": ["a", "b", "b"]}
     assert splits["train"].classes == ["b", "a"]
+
+
+def write_shard(file: Path, count: int = 4):
+    """A WebDataset shard."""
+    with tarfile.open(file, "w") as shard:
+        for number in range(count):
+            for ending, content in (("png", png(number)), ("cls", b"0")):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_shard_that_is_cut_off(sources, tmp_path, is_folder):
+    """Python's tarfile takes a cut in the header of a member for the end of the file, and so does datasets."""
+    write_shard(tmp_path / "0.tar")
+
+    def read():
+        return hub(sources, tmp_path) if is_folder else file_split(sources, tmp_path / "0.tar", {"image": "png", "label": "cls"})
+
+    read()
+    with tarfile.open(tmp_path / "0.tar") as shard:
+        last = shard.getmembers()[-1].offset
+    os.truncate(tmp_path / "0.tar", last + 100)
+    with pytest.raises(SystemExit, match=r"0\.tar breaks off: .* Copy or write it again"):
+        read()
+
+
+def test_a_saved_data_set_without_rows(sources, tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = datasets.Dataset.from_dict({"image": [], "label": []}, features)
+    datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(SystemExit, match="saved cannot be loaded .* must have rows in every split"):
+        hub(sources, tmp_path / "saved")
