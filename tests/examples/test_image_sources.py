@@ -451,7 +451,7 @@ def test_a_repository_of_parquet_files(sources, tmp_path, streaming):
     assert splits["train"].classes == ["b", "a"]
 
 
-def write_shard(file: Path, count: int = 4):
+def write_shard(file: Path, count: int = 8):
     """A WebDataset shard."""
     with tarfile.open(file, "w") as shard:
         for number in range(count):
