@@ -17,7 +17,7 @@ tables have the real names, sizes and flags, the files and commands that they na
 code of the README is run by tests/test_first_contact.py.
 
     pytest tests/test_documents.py              a few seconds
-    pytest tests/test_documents.py -m slow      what needs the quickstart's model: two minutes
+    pytest tests/test_documents.py -m slow      what needs the quickstart's model: four minutes
 """
 
 import contextlib
@@ -25,6 +25,10 @@ import io
 import json
 import re
 import runpy
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import execution_modes
@@ -86,6 +90,22 @@ def test_python_prints_what_stands_below_it(code, output, request, monkeypatch):
         exec(code, {})
     # Without the progress of torch's ONNX export.
     assert re.sub(r"^\[torch\.onnx\].*\n", "", printed.getvalue(), flags=re.M) == output
+
+
+@pytest.mark.slow
+def test_commands_of_using_a_model_run(request, monkeypatch):
+    """All but the page for the browser, which never ends: tests/examples/test_demo.py starts it."""
+    folder, _ = request.getfixturevalue("quickstart")
+    monkeypatch.chdir(folder.parents[1])
+    shutil.copytree(folder / "model", "outputs/quickstart_short/model")
+    blocks = re.findall(r"```bash\n(python .*?)```", MEASURED["using_a_model"], re.S)
+    commands = [shlex.split(block.replace("\\\n", "")) for block in blocks if "demo/app.py" not in block]
+    assert len(commands) == 4
+    Path("examples").symlink_to(ROOT / "examples")
+    for _, *arguments in commands:
+        subprocess.run([sys.executable, *arguments], check=True)
+    for written in ("evaluation/evaluation.png", "predictions/predictions", "search/nearest.png", "../why.png"):
+        assert (Path("outputs") / written).exists()
 
 
 def test_there_are_blocks():

@@ -467,7 +467,11 @@ def test_a_shard_that_is_cut_off(sources, tmp_path, is_folder):
     write_shard(tmp_path / "0.tar")
 
     def read():
-        return hub(sources, tmp_path) if is_folder else file_split(sources, tmp_path / "0.tar", {"image": "png", "label": "cls"})
+        return (
+            hub(sources, tmp_path)
+            if is_folder
+            else file_split(sources, tmp_path / "0.tar", {"image": "png", "label": "cls"})
+        )
 
     read()
     with tarfile.open(tmp_path / "0.tar") as shard:
