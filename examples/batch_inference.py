@@ -37,6 +37,7 @@ from functools import cache
 from glob import glob
 from pathlib import Path
 from threading import Event, Thread
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from filelock import FileLock, Timeout
+from PIL import Image
 from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
@@ -71,8 +73,8 @@ class Arguments:
     )
     top_k: int = field(default=5, metadata={"help": "Number of best classes to write."})
     embeddings: bool = field(default=False, metadata={"help": "Write the pooled features too."})
-    dtype: str = field(
-        default="float32", metadata={"help": "Number format of the model: float32, bfloat16 or float16."}
+    dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "Number format of the model."}
     )
     batch_size: int = field(default=32, metadata={"help": "Images per forward pass."})
     rows_per_file: int = field(
@@ -146,10 +148,27 @@ class ImageDatasource(Datasource):
         ]
 
 
-def decode(batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor) -> dict[str, np.ndarray]:
+def load_image_processor(arguments: Arguments) -> tuple[CrossViTImageProcessor, tuple[int, ...]]:
+    """The image processor, and the shape that it gives to all images, (3, H, W)."""
+    try:
+        image_processor = CrossViTImageProcessor.from_pretrained(arguments.model, **arguments.download)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"The model cannot be loaded: {error}") from error
+    probes = [Image.new("RGB", size) for size in ((300, 200), (200, 300))]
+    first, second = (image_processor(probe, return_tensors="np").pixel_values.shape[1:] for probe in probes)
+    if first != second:
+        raise SystemExit(
+            f"The image processor of {arguments.model} gives images of other shapes other sizes, {first} and {second}, which have no place "
+            "in one batch. Save it with do_center_crop=True."
+        )
+    return image_processor, first
+
+
+def decode(
+    batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     """Turns encoded images into pixel values, (B, 3, H, W), which are zero where `error` says why there are none."""
-    size = image_processor.crop_size
-    pixel_values = np.zeros((len(batch["image"]), 3, size.height, size.width), np.float32)
+    pixel_values = np.zeros((len(batch["image"]), *shape), np.float32)
     errors = [error or "" for error in batch["error"]]
     for number, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
         if errors[number]:
@@ -287,8 +306,8 @@ def start_ray(address: str | None):
         ) from error
 
 
-def classify(arguments: Arguments, parts: list[Part], output: Path):
-    """Classifies all images that are not among the finished ones of the folder."""
+def classify(arguments: Arguments, parts: list[Part], options: dict, output: Path):
+    """Classifies all images that are not among the finished ones of the folder. `options` are those of `decode`."""
     resources = ray.cluster_resources()
     cpus, gpus = int(resources["CPU"]), int(resources.get("GPU", 0))
     workers = arguments.num_workers or gpus or max(1, cpus // 8)
@@ -299,11 +318,8 @@ def classify(arguments: Arguments, parts: list[Part], output: Path):
         "image", str((output / "finished").absolute()), delete_checkpoint_on_success=False
     )
     context.enable_progress_bars = False  # Those of Ray count blocks of images. `show_progress` counts images.
-    image_processor = CrossViTImageProcessor.from_pretrained(arguments.model, **arguments.download)
     images = ray.data.read_datasource(ImageDatasource(parts), override_num_blocks=len(parts))
-    pixels = images.map_batches(
-        decode, batch_size=arguments.batch_size, fn_kwargs={"image_processor": image_processor}
-    )
+    pixels = images.map_batches(decode, batch_size=arguments.batch_size, fn_kwargs=options)
     predictions = pixels.map_batches(
         Classifier,
         batch_size=arguments.batch_size,
@@ -361,11 +377,15 @@ def main():
     (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     # Workers run in other folders.
     arguments.model, arguments.images = absolute(arguments.model), absolute(arguments.images)
+    for name in ("top_k", "batch_size", "rows_per_file", "num_workers"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise SystemExit(f"--{name} must be at least 1, got {value}.")
     if arguments.embeddings and is_exported(arguments.model):
         raise SystemExit("--embeddings needs a model of PyTorch: an exported program gives the logits alone.")
     parts = list_parts(
         arguments.images, arguments.rows_per_file, arguments.split, arguments.image_column_name, **arguments.download
     )
+    image_processor, shape = load_image_processor(arguments)
     output = Path(arguments.output_dir)
     job = describe_job(arguments, parts)
     check_job(job, output)
@@ -374,7 +394,7 @@ def main():
             if count_finished(output) != job["number_of_images"]:
                 start_ray(arguments.address)
                 with show_progress(output, job["number_of_images"]):
-                    classify(arguments, parts, output)
+                    classify(arguments, parts, {"image_processor": image_processor, "shape": shape}, output)
                 ray.shutdown()
             rows, labels = check_predictions(output, job["number_of_images"])
     except ray.exceptions.RayError as error:

@@ -336,7 +336,9 @@ def check_shard_ends(files: Iterable[str | Path]):
         with open(file, "rb") as shard:
             shard.seek(max(os.path.getsize(file) - SHARD_END, 0))
             if shard.read() != bytes(SHARD_END):
-                raise SystemExit(f"{file} breaks off: a .tar file ends with {SHARD_END} bytes of zero. Copy or write it again.")
+                raise SystemExit(
+                    f"{file} breaks off: a .tar file ends with {SHARD_END} bytes of zero. Copy or write it again."
+                )
 
 
 def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, option: str) -> Split:

@@ -353,8 +353,17 @@ def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
         SystemExit, match="127.0.0.1:9: no Ray cluster can be reached there .*refused.*`ray start --head`"
     ):
         run(folder, "--address", "127.0.0.1:9")
+    with pytest.raises(SystemExit, match="The model cannot be loaded: .*missing"):
+        run(folder, model=tmp_path / "missing")
+    with pytest.raises(SystemExit, match="--top_k must be at least 1, got 0"):
+        run(folder, "--top_k", 0)
     with pytest.raises(SystemExit, match="--embeddings needs a model of PyTorch"):
         (tmp_path / "exported").mkdir()
         (tmp_path / "exported" / "export.json").touch()
         run(folder, "--embeddings", model=tmp_path / "exported")
+    for file in model.iterdir():
+        shutil.copy(file, tmp_path / "exported")
+    CrossViTImageProcessor(size={"shortest_edge": 48}, do_center_crop=False).save_pretrained(tmp_path / "exported")
+    with pytest.raises(SystemExit, match=r"gives images of other shapes other sizes, \(3, 48, 72\) and \(3, 72, 48\)"):
+        run(folder, model=tmp_path / "exported")
     assert not (tmp_path / "output" / "predictions").exists()
