@@ -115,16 +115,16 @@ PREDICTIONS = pa.schema(
 
 
 def read_part(part: Part):
-    """Tables of a few encoded images. If the file breaks off, one more row has the error."""
-    rows = []
+    """Tables of a few encoded images. If the file breaks off, the rows of all images that are left have the error."""
+    rows, count = [], 0
     try:
-        for row in part.read():
+        for count, row in enumerate(part.read(), start=1):
             rows.append(row)
             if len(rows) == 64:
                 yield pa.Table.from_pylist(rows, ENCODED)
                 rows = []
     except Exception as error:
-        rows.append({"image": part.name, "error": str(error)})
+        rows += [{"image": name, "error": str(error)} for name in part.names_after(count)]
     yield pa.Table.from_pylist(rows, ENCODED)
 
 

@@ -46,6 +46,20 @@ class Part:
         """Each image as `{"image": its name, "path": ..., "bytes": ...}`."""
         raise NotImplementedError
 
+    def names_after(self, count: int) -> list[str]:
+        """The names of the images after so many; only the part's own if reading alone tells them."""
+        return [self.name]
+
+
+@dataclass(frozen=True)
+class NumberedPart(Part):
+    """Rows, the first of which has the number `start` in the file or data set. An image is named by its number."""
+
+    start: int
+
+    def names_after(self, count: int) -> list[str]:
+        return [f"{self.name}/{number}" for number in range(self.start + count, self.start + self.length)]
+
 
 @dataclass(frozen=True)
 class FilesPart(Part):
@@ -54,6 +68,9 @@ class FilesPart(Part):
     def read(self) -> Iterator[Encoded]:
         for file in self.files:
             yield {"image": file, "path": file, "bytes": None}
+
+    def names_after(self, count: int) -> list[str]:
+        return list(self.files[count:])
 
 
 @dataclass(frozen=True)
@@ -77,12 +94,11 @@ class ShardPart(Part):
 
 
 @dataclass(frozen=True)
-class RowGroupPart(Part):
-    """A group of rows of a parquet file. `start` is the number of its first row."""
+class RowGroupPart(NumberedPart):
+    """A group of rows of a parquet file."""
 
     column: str
     row_group: int
-    start: int
 
     def read(self) -> Iterator[Encoded]:
         number = self.start
@@ -98,11 +114,10 @@ class RowGroupPart(Part):
 
 
 @dataclass(frozen=True)
-class RowsPart(Part):
+class RowsPart(NumberedPart):
     """Rows of a data set of `datasets`. A process that opens it reads it from the same files."""
 
     table: Dataset
-    start: int
 
     def read(self) -> Iterator[Encoded]:
         for number in range(self.start, self.start + self.length):
@@ -154,7 +169,7 @@ def row_groups(file: str, column: str | None) -> Iterator[RowGroupPart]:
     start = 0
     for number in range(parquet.num_row_groups):
         length = parquet.metadata.row_group(number).num_rows
-        yield RowGroupPart(file, length, column, number, start)
+        yield RowGroupPart(file, length, start, column, number)
         start += length
 
 
@@ -185,7 +200,7 @@ def list_parts(
     else:
         name, table = open_table(images, split, column, download)
         starts = range(0, len(table), size)
-        parts = [RowsPart(name, min(size, len(table) - start), table, start) for start in starts]
+        parts = [RowsPart(name, min(size, len(table) - start), start, table) for start in starts]
     if not any(part.length for part in parts):
         raise SystemExit(f"--images {images} has no rows.")
     return parts

@@ -142,6 +142,25 @@ def test_parquet_files_give_each_row_a_name(kind, parts, tmp_path):
     assert read == [*map(encoded, PHOTOS[:5]), None]
 
 
+def test_a_group_of_rows_that_is_broken(parts, monkeypatch, tmp_path):
+    """Each of its images has a row with the error, and the other groups are read."""
+    from batch_inference import read_part
+
+    file = tmp_path / "data.parquet"
+    table = pa.table({"image": [encoded(photo) for photo in PHOTOS[:6]]})
+    pq.write_table(table, file, row_group_size=3, use_dictionary=False)
+    second = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    with open(file, "r+b") as opened:
+        opened.seek(second.data_page_offset)
+        opened.write(bytes(second.total_compressed_size // 2))
+    rows = [
+        row for part in parts.list_parts(str(file), size=1) for table in read_part(part) for row in table.to_pylist()
+    ]
+    assert [row["image"] for row in rows] == [f"{file}/{number}" for number in range(6)]
+    assert [row["bytes"] for row in rows] == [*map(encoded, PHOTOS[:3]), None, None, None]
+    assert [bool(row["error"]) for row in rows] == [False] * 3 + [True] * 3
+
+
 def write_shard(file: Path, names: list[str]):
     with tarfile.open(file, "w") as shard:
         for name, photo in zip(names, PHOTOS):
