@@ -121,6 +121,17 @@ def memory_of(job: psutil.Popen) -> float:
     return total / 2**20
 
 
+def memory_figures(samples: list[float]) -> dict[str, Any]:
+    """How fast the memory grew, by a straight line through all samples and through the second half of them."""
+    halves = {"MiB per minute": samples, "MiB per minute, second half": samples[len(samples) // 2 :]}
+    slopes = {
+        name: round(60 / SAMPLE_SECONDS * float(np.polyfit(range(len(part)), part, 1)[0]), 2)
+        for name, part in halves.items()
+        if len(part) > 1
+    }
+    return slopes | {"MiB every 5 seconds": [round(sample) for sample in samples]}
+
+
 def run(model: Path, images: Path, output: Path, label: str) -> dict[str, Any]:
     """A run without faults: its rate between the first and the last file, and the memory of its processes."""
     begin = time.monotonic()
@@ -129,7 +140,7 @@ def run(model: Path, images: Path, output: Path, label: str) -> dict[str, Any]:
     def sample():
         while not done.wait(SAMPLE_SECONDS):
             if finished_files(output):
-                samples.append((time.monotonic() - begin, memory_of(job)))
+                samples.append((time.time(), memory_of(job)))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -155,12 +166,8 @@ def run(model: Path, images: Path, output: Path, label: str) -> dict[str, Any]:
         "seconds beside": round(time.monotonic() - begin - len(rows) / rate, 1),
         "bytes per row": round(sum(file.stat().st_size for file in output.rglob("*.parquet")) / len(rows)),
     }
-    if len(samples) > 3:
-        halves = samples, samples[len(samples) // 2 :]
-        for name, part in zip(("MiB per minute", "MiB per minute, second half"), halves):
-            results[name] = round(60 * float(np.polyfit(*zip(*part), 1)[0]), 2)
-        results["MiB every 5 seconds"] = [round(mebibytes) for _, mebibytes in samples]
-    return results
+    # After the last file the processes end.
+    return results | memory_figures([mebibytes for taken, mebibytes in samples if taken < last])
 
 
 def run_with_faults(model: Path, images: Path, output: Path, expected: pd.DataFrame) -> dict[str, Any]:
