@@ -20,6 +20,7 @@ trusted, and fills the page and its pictures:
 What the page says about load comes from docs/using_a_model_load.json, which batch_load.py and demo_load.py write.
 """
 
+import argparse
 import json
 import re
 import shlex
@@ -155,16 +156,17 @@ def batch_section(load: dict[str, Any]) -> str:
     return f"""{machine_of(load, "batch_load.py")} The photographs are those of elpv-dataset, 300 pixels wide; the model is
 `{load["variant"]}` with random weights, because time and memory do not depend on them.
 
-| job | files | rows at the end | missing | twice | with an error |
-|---|---|---|---|---|---|
-| without faults | {undisturbed["files given"]:,} | {undisturbed["rows"]:,} | 0 | 0 | {undisturbed["rows with an error"]} |
-| a worker killed, then the whole job, then given again | {faults["files given"]:,} | {faults["rows at the end"]:,} | {faults["missing"]} | {faults["twice"]} | {undisturbed["rows with an error"]} |
-| {long["seconds in all"] / 60:.0f} minutes long | {long["files given"]:,} | {long["rows"]:,} | 0 | 0 | {long["rows with an error"]} |
+| job | files | rows at the end | of them with an error |
+|---|---|---|---|
+| without faults | {undisturbed["files given"]:,} | {undisturbed["rows"]:,} | {undisturbed["rows with an error"]} |
+| a worker killed, then the whole job, then given again | {faults["files given"]:,} | {faults["rows at the end"]:,} | {undisturbed["rows with an error"]} |
+| {long["seconds in all"] / 60:.0f} minutes long | {long["files given"]:,} | {long["rows"]:,} | {long["rows with an error"]} |
 
-The second job had {faults["rows when the job was killed"]:,} rows when it was killed. At its end, {faults["with another label than without faults"]} labels
-differ from those of the first, and the scores by {faults["largest difference of a score"]:.0e} at most. Each job had a JPEG of 100 megapixels and a PNG
-named .jpg, which were classified, and {load["files that are no images"]} files that are no images, whose rows have an error. The memory of all processes of the
-long job was {long["MiB every 5 seconds"][0]:,} MiB after the first file and {long["MiB every 5 seconds"][-1]:,} MiB at the end; in the second half it changed by
+The second job had {faults["rows when the job was killed"]:,} rows when it was killed. At its end, {faults["missing"]} images had no row,
+{faults["twice"]} had two, and {faults["with another label than without faults"]} labels differed from those of the first job; the largest difference of a score was
+{faults["largest difference of a score"]:.1g}. Each job had a JPEG of 100 megapixels and a PNG named .jpg, which were classified, and
+{load["files that are no images"]} files that are no images, whose rows have an error. The memory of all processes of the long job was
+{long["MiB every 5 seconds"][0]:,} MiB after the first file and {long["MiB every 5 seconds"][-1]:,} MiB at the end; in the second half it changed by
 {long["MiB per minute, second half"]:+.1f} MiB per minute.
 
 **A million images** would take this machine {hours(beside + 1e6 / rate)}: {beside:.0f} seconds until the models are loaded, and {rate:.1f} images per second, as in
@@ -195,9 +197,8 @@ that the model gives directly. The memory was {load["MiB after warm-up"]:,} MiB 
 minutes it changed by {load["MiB per minute, second half"]:+.1f} MiB per minute."""
 
 
-def main():
-    if not (QUICKSTART / "model").exists():
-        raise SystemExit(f"{QUICKSTART}/model is missing: run `make quickstart` first.")
+def measure_commands() -> dict[str, str]:
+    """What the commands of the page print, and what became of the load that other scripts put on them."""
     if not (SHORT / "model").exists():
         command = [sys.executable, "examples/quickstart.py", "--num_train_epochs", "4", "--output_dir", str(SHORT)]
         subprocess.run(command, cwd=ROOT, check=True)
@@ -206,21 +207,38 @@ def main():
     printed = run_commands()
     for written, name in PICTURES.items():
         shutil.copy(written, DOCS / name)
+    return {
+        "evaluation": as_text(printed["evaluate_model"]),
+        "batch rows": first_rows(Path("outputs/predictions/predictions")),
+        "batch": batch_section(load["batch"]),
+        "search": as_text(printed["search"]),
+        "demo": demo_section(load["demo"]),
+    }
+
+
+def measure_maps() -> dict[str, str]:
     model, image_processor = load_for_deployment(str(QUICKSTART / "model"))
     paths = sorted((QUICKSTART / "digits" / "test").rglob("*.png"))
     pixel_values = image_processor([load_image(str(path)) for path in paths], return_tensors="pt").pixel_values
     curves = measure(model, pixel_values)
     draw(curves, DOCS / "using_a_model_curves.png")
     explain.main([str(QUICKSTART / "model"), str(paths[0]), "--output", str(DOCS / "using_a_model_why.png")])
-    places = {
-        "machine": measured_by("benchmarks/using_a_model.py", "torch", "transformers", "captum", "ray", "faiss-cpu"),
-        "evaluation": as_text(printed["evaluate_model"]),
-        "batch rows": first_rows(Path("outputs/predictions/predictions")),
-        "batch": batch_section(load["batch"]),
-        "search": as_text(printed["search"]),
-        "trust": f"On {len(paths)} scanned digits:\n\n{table(curves)}",
-        "demo": demo_section(load["demo"]),
-    }
+    return {"trust": f"On {len(paths)} scanned digits:\n\n{table(curves)}"}
+
+
+PARTS = {"commands": measure_commands, "maps": measure_maps}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().split("\n\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all")
+    arguments = parser.parse_args()
+    if not (QUICKSTART / "model").exists():
+        raise SystemExit(f"{QUICKSTART}/model is missing: run `make quickstart` first.")
+    packages = ("torch", "transformers", "captum", "ray", "faiss-cpu")
+    places = {"machine": measured_by("benchmarks/using_a_model.py", *packages)}
+    for part in arguments.parts:
+        places |= PARTS[part]()
     print(fill("using_a_model.md", places))
 
 

@@ -224,9 +224,12 @@ def print_tables(results: dict, classes: list[pd.DataFrame]):
         hardest = table.sort_values("f1", kind="stable").head(10)
         print(hardest.to_string(float_format="{:.3f}".format, na_rep="-", index_names=False))
     for difference in results["differences"]:
+        better, other, gain = difference["first"], difference["second"], difference
+        if difference["value"] < 0:
+            better, other = other, better
+            gain = {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
         print(
-            f"\n{difference['first']} is right more often than {difference['second']} by {in_percent(difference)}; "
-            f"McNemar's exact test: p = {difference['p']:.3g}"
+            f"\n{better} is right more often than {other} by {in_percent(gain)}; McNemar's exact test: p = {difference['p']:.3g}"
         )
     if len(results["differences"]) > 1:
         print(
