@@ -27,9 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from .schemes_crossvit import (
     AllAttentionForImageClassification,

@@ -26,6 +26,7 @@ import os
 from typing import Any
 
 import torch
+from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -46,7 +47,6 @@ from crossvit.modeling_crossvit import (
     check_pixel_values,
     drop_path_rates,
 )
-from huggingface_hub.dataclasses import strict
 
 
 GridSizes = list[tuple[int, int]]
@@ -336,9 +336,7 @@ class EmbeddingsWithoutClassToken(CrossViTEmbeddings):
 class FusionWithoutClassToken(CrossViTFusion):
     """Cross-attention in which the mean of the branch's patch tokens asks. The answer comes before the patches, as a CLS token does."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, other_hidden_states: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, other_hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         patches = hidden_states[:, 1:]
         hidden_states = torch.cat((patches.mean(dim=1, keepdim=True), patches), dim=1)
         return super().forward(hidden_states, other_hidden_states, **kwargs)

@@ -22,10 +22,11 @@ then they are laid out as a map again.
 """
 
 import torch
-from crossvit.modeling_crossvit import CrossViTAttention, CrossViTModel
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.activations import ACT2FN
+
+from crossvit.modeling_crossvit import CrossViTAttention, CrossViTModel
 
 from .schemes_crossvit import SchemeConfig, SchemeForImageClassification
 
@@ -120,7 +121,9 @@ class T2TPatchEmbeddings(nn.Module):
         feature_map = pixel_values
         for layer, numbers in zip(self.layers, self.soft_splits):
             windows, grid_size = soft_split(feature_map, *numbers)
-            feature_map = layer(windows).transpose(1, 2).unflatten(2, grid_size)  # (B, N, 64) -> (B, 64, rows, columns)
+            feature_map = (
+                layer(windows).transpose(1, 2).unflatten(2, grid_size)
+            )  # (B, N, 64) -> (B, 64, rows, columns)
         windows, _ = soft_split(feature_map, *self.soft_splits[-1])
         return self.projection(windows)
 

@@ -39,7 +39,7 @@ from small_models import SMALL
 from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification, Trainer, TrainingArguments
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, convert_checkpoint
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, convert_checkpoint
 
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ README = (ROOT / "examples" / "fusion_schemes" / "README.md").read_text()
 sys.path.insert(0, str(ROOT / "examples"))
 try:
     import fusion_schemes
-    from fusion_schemes import SCHEMES, make_model, schemes_crossvit, t2t_crossvit
+    from fusion_schemes import SCHEMES, make_model, t2t_crossvit
 finally:
     sys.path.remove(str(ROOT / "examples"))
 
@@ -57,6 +57,8 @@ MODELS = ("none", "all_attention", "class_token", "pairwise", "without_class_tok
 
 # Sums in another order differ by a few units of the last place of float64, 2e-16, times the number of the layers.
 LIMIT = 1e-12
+# Where a part is computed in float32, whose last place is 6e-8: the softmax of eager attention, and position embeddings for any size.
+FLOAT32_LIMIT = 1e-6
 
 
 def small_model(scheme: str, **overrides) -> CrossViTForImageClassification:
@@ -179,7 +181,9 @@ def test_table_1_counts_position_embeddings_in_some_rows(variant):
     millions, counts_positions = TABLE_1[variant]
     model = on_meta("cross_attention", variant=variant)
     counts = {True: count_parameters(model), False: count_parameters(model, without=POSITIONS)}
-    assert [f"{counts[counted] / 1e6:.1f}" == str(millions) for counted in (counts_positions, not counts_positions)] == [
+    assert [
+        f"{counts[counted] / 1e6:.1f}" == str(millions) for counted in (counts_positions, not counts_positions)
+    ] == [
         True,
         False,
     ]
@@ -280,9 +284,7 @@ def test_all_attention_is_equation_2(tokens):
     stage = stage_of("all_attention")
     y = torch.cat([project(x, f) for x, f in zip(tokens, stage.input_projections)], dim=1)
     layer, heads = stage.joint_layer, []
-    q, k, v = (
-        affine(normalize(y, layer.layernorm), getattr(layer.joint_attention, f"{name}_proj")) for name in "qkv"
-    )
+    q, k, v = (affine(normalize(y, layer.layernorm), getattr(layer.joint_attention, f"{name}_proj")) for name in "qkv")
     for head in range(3):
         part = slice(8 * head, 8 * head + 8)
         weights = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(8), dim=-1)
@@ -333,7 +335,10 @@ def test_none_is_two_branches_alone(images):
                 hidden_states = layer(hidden_states)
         logits.append(head(base.layernorms[branch](hidden_states)[:, 0]))
     assert relative_difference(model(images).logits, sum(logits) / 2) < LIMIT
-    assert not any("fusion" in name or "projection" in name.replace("patch_embeddings.projection", "") for name in model.state_dict())
+    assert not any(
+        "fusion" in name or "projection" in name.replace("patch_embeddings.projection", "")
+        for name in model.state_dict()
+    )
 
 
 @torch.no_grad()
@@ -355,7 +360,9 @@ def test_without_class_token_the_mean_of_the_patches_asks(images):
         for fusion, own, other in zip(stage.fusions, states, states[::-1]):
             question = project(own[:, 1:].mean(1, True), fusion.input_projection)
             seen = normalize(torch.cat((question, other[:, 1:]), dim=1), fusion.layernorm)
-            answer = question + super(type(fusion.cross_attention), fusion.cross_attention).forward(seen[:, :1], seen)[0]
+            answer = (
+                question + super(type(fusion.cross_attention), fusion.cross_attention).forward(seen[:, :1], seen)[0]
+            )
             fused.append(torch.cat((project(answer, fusion.output_projection), own[:, 1:]), dim=1))
         states = fused
     tokens = [layernorm(state)[:, 0] for layernorm, state in zip(base.layernorms, states)]
@@ -480,8 +487,8 @@ def test_attention_implementations(scheme, images):
     sdpa = model(images).logits
     fused = model.fuse_for_inference()(images).logits
     model.unfuse().set_attn_implementation("eager")
-    for logits in (sdpa, fused):
-        assert relative_difference(logits, model(images).logits) < LIMIT
+    assert relative_difference(sdpa, model(images).logits) < FLOAT32_LIMIT
+    assert relative_difference(sdpa, fused) < LIMIT
 
 
 @torch.no_grad()
@@ -506,7 +513,7 @@ def test_outputs(scheme, images):
     else:
         assert outputs.cross_attentions is None
     for attention in (*outputs.attentions, *(outputs.cross_attentions or ())):
-        assert relative_difference(attention.sum(-1), torch.ones(())) < LIMIT
+        assert relative_difference(attention.sum(-1), torch.ones(())) < FLOAT32_LIMIT
 
 
 @torch.no_grad()
@@ -523,7 +530,7 @@ def test_export_for_any_size(scheme, images):
     ).module()
     for pixel_values in (images, images[:1, :, :36], torch.cat((images, images), dim=3)):
         arguments = {"pixel_values": pixel_values, "interpolate_pos_encoding": True}
-        assert relative_difference(program(**arguments).logits, model(**arguments).logits) < LIMIT
+        assert relative_difference(program(**arguments).logits, model(**arguments).logits) < FLOAT32_LIMIT
     fixed = torch.export.export(model, (images,)).module()
     assert relative_difference(fixed(images).logits, model(images).logits) < LIMIT
 
@@ -534,8 +541,8 @@ def test_bfloat16(scheme, images):
     model = small_model(scheme)
     half = small_model(scheme).bfloat16()(images.bfloat16()).logits
     assert half.dtype == torch.bfloat16
-    # Each of the ten or so operations in a row on the way to the logits rounds by half a unit of the last place.
-    assert relative_difference(half.double(), model(images).logits) < 10 * torch.finfo(torch.bfloat16).eps
+    # Some twenty roundings in a row, of half a unit of the last place each, add up to about two units.
+    assert relative_difference(half.double(), model(images).logits) < 4 * torch.finfo(torch.bfloat16).eps
 
 
 @pytest.mark.parametrize("scheme", MODELS)
@@ -544,7 +551,7 @@ def test_gradient_checkpointing(scheme, images):
     for checkpointing in (False, True):
         model = small_model(scheme).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         model(images, labels=torch.tensor([1, 3])).loss.backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert relative_difference(*gradients) < LIMIT
@@ -595,8 +602,14 @@ def test_image_sizes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("pair",), "Unknown fusion scheme: got 'pair', expected one of cross_attention, none, all_attention, .*README"),
-        (("none", None, 10, "crossvit"), "Unknown CrossViT variant: got 'crossvit', expected one of crossvit_tiny_240"),
+        (
+            ("pair",),
+            "Unknown fusion scheme: got 'pair', expected one of cross_attention, none, all_attention, .*README",
+        ),
+        (
+            ("none", None, 10, "crossvit"),
+            "Unknown CrossViT variant: got 'crossvit', expected one of crossvit_tiny_240",
+        ),
     ],
 )
 def test_mistakes(arguments, message):
