@@ -24,13 +24,11 @@ Importing this package registers the models with the Auto classes. README.md exp
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
 from .schemes_crossvit import (
     AllAttentionForImageClassification,
@@ -128,9 +126,6 @@ def make_model(
         )
     return SCHEMES[scheme](image_size, num_labels, variant, **overrides)
 
-
-# A saved model carries the source files of its scheme.
-SOURCE_FOLDERS.append(Path(__file__).parent)
 
 for _model_class in _MODEL_CLASSES.values():
     _config_class = _model_class.config_class

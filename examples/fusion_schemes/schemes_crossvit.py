@@ -23,6 +23,7 @@ large branch" is the last one. f takes tokens to its width, and g takes them bac
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.output_capturing import OutputRecorder
 
 from crossvit.configuration.configuration_crossvit import CrossViTConfig
-from crossvit.configuration.saving_crossvit import save_code
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, save_code
 from crossvit.modeling_crossvit import (
     CrossViTDropPath,
     CrossViTEmbeddings,
@@ -59,7 +60,10 @@ class SchemeConfig(CrossViTConfig):
     """The fields are those of `CrossViTConfig`. A scheme has a `model_type` of its own, by which the Auto classes find its model."""
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """As in the package, with the source code of the scheme too, so that `trust_remote_code=True` loads the folder anywhere."""
+        """
+        As in the package, with the source code of the scheme too, so that `trust_remote_code=True` loads the folder anywhere. It must lie
+        in a `*_crossvit.py` of this folder.
+        """
         if not os.path.isfile(save_directory):  # transformers refuses a file
             # The classes of a scheme have one name with three endings, and lie in the file of its configuration.
             scheme = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__.removesuffix('Config')}"
@@ -68,7 +72,13 @@ class SchemeConfig(CrossViTConfig):
                 "AutoModel": f"{scheme}Model",
                 "AutoModelForImageClassification": f"{scheme}ForImageClassification",
             }
-            self.auto_map = save_code(save_directory, auto_map)
+            SOURCE_FOLDERS.append(
+                Path(__file__).parent
+            )  # for this call alone: the package's own models do not need these files
+            try:
+                self.auto_map = save_code(save_directory, auto_map)
+            finally:
+                SOURCE_FOLDERS.pop()
         super(CrossViTConfig, self).save_pretrained(save_directory, **kwargs)
 
 
