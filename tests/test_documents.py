@@ -177,13 +177,13 @@ def test_training_page(monkeypatch):
 
 
 def test_tables_of_examples():
-    """Beside the scripts of the table there is nothing but the three folders; each part that they share has its row."""
+    """Beside the scripts of the table there is nothing but the four folders; each part that they share has its row."""
     examples = ROOT / "examples"
     for folder in (examples, examples / "common"):
         rows = re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text(), re.M)
         assert sorted(rows) == sorted(path.name for path in folder.glob("*.py"))
     others = {path.name for path in examples.iterdir() if path.suffix != ".py" and not path.name.startswith("__")}
-    assert others == {"README.md", "common", "demo", "launch"}
+    assert others == {"README.md", "common", "demo", "fusion_schemes", "launch"}
 
 
 def test_table_of_tests():
