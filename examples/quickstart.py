@@ -118,7 +118,7 @@ def draw_attention(
     figure, axes = plt.subplots(3, len(images), figsize=(1.5 * len(images), 5.2), layout="constrained")
     for axis, image, true_class, prediction in zip(axes[0], colours, classes, predictions):
         label, score = prediction[0]["label"], prediction[0]["score"]
-        axis.imshow(image)
+        axis.imshow(image.numpy())
         axis.set_title(f"{label}  {score:.0%}", fontsize=10, color="black" if label == true_class else "red")
     for row, maps in zip(axes[1:], looked_at):
         for axis, image, values in zip(row, colours, maps):
