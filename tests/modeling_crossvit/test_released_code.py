@@ -25,9 +25,9 @@ name in alphabetical order, from 1, and its values are
     0.3 v                  otherwise, also for all CLS tokens and position embeddings,
 
 rounded to float32. The products are those of float64, in the order of the brackets. For each case the file has the size of the images,
-the number of parameters, the first ten logits of both images, and the largest logit. The small cases have the `arguments` of the released constructor. There, `depth` is [N, M, L] in each stage, L = 0
-stands for one fusion layer, and the last of `mlp_ratio` is not used. The case "T2T stem" is data for a stem that this package does not
-have yet.
+the number of parameters, the first ten logits of both images, and the largest logit. The small cases have the `arguments` of the released
+constructor. There, `depth` is [N, M, L] in each stage, L = 0 stands for one fusion layer, and the last of `mlp_ratio` is not used. The case
+"T2T stem" is that of tests/examples/test_fusion_schemes.py.
 
     pytest tests/modeling_crossvit/test_released_code.py      10 seconds
 """
