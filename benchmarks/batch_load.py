@@ -24,7 +24,6 @@ random, because neither the time nor the memory depends on them.
 """
 
 import argparse
-import json
 import math
 import subprocess
 import sys
@@ -32,7 +31,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -41,8 +39,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from measurements import this_machine
-from pages import DOCS
+from measurements import write_load
 from PIL import Image
 from tqdm import tqdm
 
@@ -221,14 +218,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=600, help="of the long run, by default 600")
     arguments = parser.parse_args()
-    machine = this_machine("cpu")
-    machine["versions"]["ray"] = version("ray")
-    results = measure(arguments.seconds)
-    path = DOCS / "using_a_model_load.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found["batch"] = {"machine": machine, **results}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=1))
+    write_load("batch", measure(arguments.seconds), "ray")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ Expected: no request is lost, every answer is the model's own, and the memory do
 import argparse
 import contextlib
 import itertools
-import json
 import math
 import os
 import socket
@@ -36,7 +35,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +43,7 @@ import psutil
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from measurements import this_machine
-from pages import DOCS
+from measurements import write_load
 from PIL import Image
 from tqdm import tqdm
 from transformers.image_utils import load_image
@@ -244,14 +241,7 @@ def main():
     images = sorted((QUICKSTART / "digits" / "test").rglob("*.png"))[::10]
     if not images:
         raise SystemExit(f"{QUICKSTART} is missing: run `make quickstart` first.")
-    machine = this_machine("cpu")
-    machine["versions"]["gradio"] = version("gradio")
-    results = measure(arguments.seconds, arguments.model, images)
-    path = DOCS / "using_a_model_load.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found["demo"] = {"machine": machine, **results}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=1))
+    write_load("demo", measure(arguments.seconds, arguments.model, images), "gradio")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pages import processor_name
+from pages import DOCS, processor_name
 
 from crossvit.benchmark import Call
 
@@ -101,3 +101,14 @@ class Results:
 
     def of(self, work: str) -> list[dict[str, Any]]:
         return [row for row in self.measurements if row["work"] == work]
+
+
+def write_load(key: str, values: dict[str, Any], package: str) -> None:
+    """Writes what a part of docs/using_a_model.md did under load, with this machine and the version of the package that it runs on."""
+    path = DOCS / "using_a_model_load.json"
+    machine = this_machine("cpu")
+    machine["versions"][package] = version(package)
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found[key] = {"machine": machine, **values}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(values, indent=1))

@@ -25,7 +25,6 @@ After an interruption, the same command continues with the images that are missi
 dies again. At the end all rows are counted: none is missing, and none is there twice.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -45,6 +44,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from filelock import FileLock, Timeout
+from huggingface_hub.utils.sha import sha_fileobj
 from PIL import Image
 from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
@@ -52,6 +52,7 @@ from ray.data.datasource import Datasource, ReadTask
 from tqdm import tqdm
 
 from common.command_line import parse_arguments
+from common.file_writing import replace_file
 from common.image_parts import Part, list_parts
 from common.image_reading import read_image
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -239,7 +240,7 @@ def is_exported(model: str) -> bool:
 
 def file_hash(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return sha_fileobj(file).hex()[:16]
 
 
 def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
@@ -263,9 +264,7 @@ def check_job(job: dict, output: Path):
         if output.exists() and any(output.glob("predictions/*")):
             raise SystemExit(f"{output} holds predictions, but not the job.json of a job: give another --output_dir.")
         output.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(job, indent=2))
-        os.replace(new, file)
+        replace_file(file, lambda temporary: temporary.write_text(json.dumps(job, indent=2)))
         return
     found = json.loads(file.read_text())
     if other := [name for name in job if found.get(name) != job[name]]:

@@ -33,10 +33,8 @@ Macro F1 is the mean over the classes that are the label or the prediction of an
 
 import copy
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +50,7 @@ from tqdm import tqdm
 
 from common.command_line import parse_arguments
 from common.evaluation_figures import BINS, bins_of, class_table, compare, measure
+from common.file_writing import replace_file
 from common.image_data import DataArguments, ImageData, load_images, print_bad_images, with_transform
 from common.image_loading import ImageTransform
 from common.image_model import EvaluationTransform, LoadArguments, load_model
@@ -290,16 +289,6 @@ def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.
 
 
 # --- files ---
-
-
-def replace_file(path: Path, write: Callable[[Path], object]):
-    """Writes a file beside the old one, which it replaces at the end: there is no half of a file at any time."""
-    temporary = path.with_name(f".new-{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def result_files(output: Path, models: int) -> list[tuple[Path, Path]]:

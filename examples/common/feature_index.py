@@ -14,13 +14,13 @@
 """Keeps the features of the images of a folder in a file, and reads only what is new in the folder."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from common.file_writing import replace_file
 from common.image_reading import image_endings, read_image
 from crossvit import CrossViTImageProcessor, CrossViTModel
 
@@ -108,7 +108,11 @@ def update_index(file: Path, folder: Path, extractor: Extractor) -> tuple[list[P
             f"{folder} has no image that can be read. Expected files such as {folder}/photo.jpg, also in folders inside it."
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{file}.new", "wb") as written:
-        np.savez(written, identity=extractor.identity, keys=list(known), features=list(known.values()))
-    os.replace(f"{file}.new", file)  # there is no half of an index at any time
+    index = {"identity": extractor.identity, "keys": list(known), "features": list(known.values())}
+
+    def write(temporary: Path):
+        with open(temporary, "wb") as opened:  # given a path, numpy would add an ending to it
+            np.savez(opened, **index)
+
+    replace_file(file, write)
     return [keys[key] for key in known], np.stack(list(known.values()))
