@@ -17,6 +17,7 @@ file, a WebDataset shard, some rows of a data set.
 """
 
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import glob
@@ -36,15 +37,15 @@ NO_IMAGE = {"path": None, "bytes": None}
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(ABC):
     """Some of the images. `length` is their number, or None if only reading tells it."""
 
     name: str
     length: int | None
 
+    @abstractmethod
     def read(self) -> Iterator[Encoded]:
         """Each image as `{"image": its name, "path": ..., "bytes": ...}`."""
-        raise NotImplementedError
 
     def names_after(self, count: int) -> list[str]:
         """The names of the images after so many; only the part's own if reading alone tells them."""
