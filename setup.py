@@ -39,6 +39,7 @@ dev = [
     "bitsandbytes",
     "pillow-heif",
     "elpv-dataset",
+    "mlxtend",
     "pytest>=9.2",  # finds `-p deprecations` through `pythonpath`, which old releases do not
     "pytest-xdist",
     "pre-commit",

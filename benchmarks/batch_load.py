@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from measurements import write_load
+from measurements import SAMPLE_SECONDS, memory_figures, write_load
 from PIL import Image
 from tqdm import tqdm
 
@@ -49,7 +49,6 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTIma
 SCRIPT = Path(__file__).parents[1] / "examples" / "batch_inference.py"
 VARIANT = "crossvit_tiny_240"
 ROWS_PER_FILE = 128
-SAMPLE_SECONDS = 5
 
 
 def write_model(folder: Path):
@@ -116,17 +115,6 @@ def memory_of(job: psutil.Popen) -> float:
         except psutil.NoSuchProcess:
             continue
     return total / 2**20
-
-
-def memory_figures(samples: list[float]) -> dict[str, Any]:
-    """How fast the memory grew, by a straight line through all samples and through the second half of them."""
-    halves = {"MiB per minute": samples, "MiB per minute, second half": samples[len(samples) // 2 :]}
-    slopes = {
-        name: round(60 / SAMPLE_SECONDS * float(np.polyfit(range(len(part)), part, 1)[0]), 2)
-        for name, part in halves.items()
-        if len(part) > 1
-    }
-    return slopes | {"MiB every 5 seconds": [round(sample) for sample in samples]}
 
 
 def run(model: Path, images: Path, output: Path, label: str) -> dict[str, Any]:

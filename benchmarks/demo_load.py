@@ -43,7 +43,7 @@ import psutil
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from measurements import write_load
+from measurements import SAMPLE_SECONDS, memory_figures, write_load
 from PIL import Image
 from tqdm import tqdm
 from transformers.image_utils import load_image
@@ -56,7 +56,6 @@ QUICKSTART = Path("outputs/quickstart")
 TRAINED_SIZE = "The size of training, cropped"
 CLIENTS = 10
 RATE = 4  # requests per second of the steady stream
-SAMPLE_SECONDS = 5
 Files = dict[str, dict[str, float] | None]
 
 
@@ -203,13 +202,12 @@ def measure(
         results["at once"] = load.summary()
         results["MiB after all at once"] = round(memory())
 
-        samples: list[tuple[float, float]] = []
+        samples: list[float] = []
         done = threading.Event()
 
         def sample():
-            start = time.monotonic()
             while not done.wait(SAMPLE_SECONDS):
-                samples.append((time.monotonic() - start, memory()))
+                samples.append(memory())
 
         sampler = threading.Thread(target=sample)
         sampler.start()
@@ -225,12 +223,7 @@ def measure(
         sampler.join()
         results["steady"] = {"requests per second": RATE, "seconds": round(seconds), **load.summary()}
         results["MiB at the end"] = round(memory())
-        # The slope of a straight line. The second half tells growth without end from caches that fill.
-        for name, part in (("MiB per minute", samples), ("MiB per minute, second half", samples[len(samples) // 2 :])):
-            if len(part) > 1:
-                results[name] = round(60 * float(np.polyfit(*zip(*part), 1)[0]), 2)
-        results["MiB every 5 seconds"] = [round(mebibytes) for _, mebibytes in samples]
-        return results
+        return results | memory_figures(samples)
 
 
 def main():

@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pages import DOCS, processor_name
 
@@ -29,6 +30,7 @@ from crossvit.benchmark import Call
 
 # What decides which kernels a processor can run. Linux lists them under these names.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
+SAMPLE_SECONDS = 5  # between two readings of the memory
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "onnxruntime", "openvino", "nncf", "torchao")
 
 
@@ -101,6 +103,23 @@ class Results:
 
     def of(self, work: str) -> list[dict[str, Any]]:
         return [row for row in self.measurements if row["work"] == work]
+
+
+def memory_figures(samples: list[float]) -> dict[str, Any]:
+    """
+    How fast the memory of a process grew, by a straight line through all samples and through the second half of them, which tells growth
+    without end from caches that fill.
+
+    Args:
+        samples: MiB, one every `SAMPLE_SECONDS`.
+    """
+    halves = {"MiB per minute": samples, "MiB per minute, second half": samples[len(samples) // 2 :]}
+    slopes = {
+        name: round(60 / SAMPLE_SECONDS * float(np.polyfit(range(len(part)), part, 1)[0]), 2)
+        for name, part in halves.items()
+        if len(part) > 1
+    }
+    return slopes | {f"MiB every {SAMPLE_SECONDS} seconds": [round(sample) for sample in samples]}
 
 
 def write_load(key: str, values: dict[str, Any], package: str) -> None:

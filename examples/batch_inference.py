@@ -231,7 +231,8 @@ class Classifier:
 def absolute(name: str) -> str:
     """The absolute path of a file, folder or pattern of files that exists; other names as they are, because they are the Hub's."""
     path = os.path.abspath(name)
-    return path if glob(path, recursive=True) else name
+    # A name with brackets is a pattern too, and need not match itself.
+    return path if os.path.exists(path) or glob(path, recursive=True) else name
 
 
 def is_exported(model: str) -> bool:
@@ -247,12 +248,13 @@ def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
     """What decides the rows. A folder takes those of one job alone."""
     config = CrossViTConfig.from_pretrained(arguments.model, **arguments.download)
     folder = Path(arguments.model)
-    weights = sorted(file for file in folder.glob("*") if file.is_file()) if folder.is_dir() else []
+    # All but the model card, into which evaluate_model.py may have written in between.
+    files = sorted(file for file in folder.glob("*") if file.is_file() and file.name != "README.md")
     options = asdict(arguments)
     return {
         **{name: options[name] for name in ("model", "images", "split", "top_k", "embeddings", "dtype")},
         "model_commit": getattr(config, "_commit_hash", None),
-        "model_files": {file.name: file_hash(file) for file in weights},
+        "model_files": {file.name: file_hash(file) for file in files},
         "number_of_images": None if any(part.length is None for part in parts) else sum(part.length for part in parts),
     }
 

@@ -33,10 +33,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import gradio as gr
+import matplotlib
 import numpy as np
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
@@ -210,13 +210,22 @@ def draw_maps(seen: Seen | None, method: str, stage: int, target: int | None) ->
 
 
 def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
-    """A map over the image, with 480 pixels on the longer side, as the address of a JPEG that lies in the address itself."""
-    height, width = colours.shape[:2]
-    inches = 4.8 / max(height, width)
-    figure = Figure(figsize=(width * inches, height * inches), dpi=100)
-    explain.draw_over(figure.add_axes((0, 0, 1, 1)), colours, values)
+    """
+    What `explain.draw_over` draws, with 480 pixels on the longer side, as the address of a JPEG that lies in the address itself. Drawn by
+    Pillow, because the memory of a process that draws thousands of figures with matplotlib grows.
+    """
+    scale = 480 / max(colours.shape[:2])
+    height, width = (round(scale * side) for side in colours.shape[:2])
+    grey = colours.mean(dim=-1)
+    grey = (grey - grey.min()) / (grey.max() - grey.min()).clamp(min=1e-6)
+    background = Image.fromarray((255 * grey).round().byte().numpy()).resize((width, height)).convert("RGB")
+    heat = values.clamp(min=0).cpu()
+    heat = Image.fromarray((heat / heat.max().clamp(min=1e-12)).numpy()).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    coloured = Image.fromarray(matplotlib.colormaps["inferno"](np.asarray(heat), bytes=True)).convert("RGB")
     file = io.BytesIO()
-    figure.savefig(file, format="jpeg", pil_kwargs={"quality": 90})
+    Image.blend(background, coloured, 0.65).save(file, format="jpeg", quality=90)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -39,6 +39,8 @@ import torch
 from demo_load import TRAINED_SIZE, measure, serve
 from gradio_client import Client, handle_file
 from huggingface_hub import SpaceCard
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from packaging.requirements import Requirement
 from packaging.version import Version
 from PIL import Image
@@ -277,6 +279,26 @@ def test_visitors_do_not_mix(page, models, files):
     alone = maps(first)
     assert ask(second, "portrait", models[1]) == pytest.approx(as_pipeline(models[1], files["portrait"]), abs=1e-4)
     assert maps(second) != alone and maps(first) == alone
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (96, 60), (240, 480)])
+def test_a_map_looks_as_matplotlib_draws_it(app, height, width):
+    """A grey of the image's own range, and colours from zero. Of 255 steps, rounding and JPEG change one on average."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.linspace(0.2, 0.7, height)[:, None, None]
+    colours = (rows + 0.2 * torch.linspace(0, 1, width)[:, None]).expand(height, width, 3)
+    values = torch.rand(5, 4, generator=generator) - 0.2
+    figure = Figure(figsize=(width / 100, height / 100), dpi=480 / max(height, width) * 100)
+    axis = figure.add_axes((0, 0, 1, 1))
+    explain.draw_over(axis, colours, values)
+    axis.set_axis_off()  # its frame
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    expected = np.asarray(canvas.buffer_rgba(), dtype=float)[..., :3]
+    drawn = pixels(app.draw_map(colours, values))
+    assert drawn.shape == expected.shape and max(drawn.shape) == 480
+    assert np.abs(drawn - expected).mean() < 1
+    assert np.isfinite(pixels(app.draw_map(torch.zeros(48, 48, 3), torch.zeros(4, 4)))).all()
 
 
 def test_maps_are_drawn_once(app, models, files, monkeypatch):
