@@ -1,0 +1,236 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The tables, sentences and pictures that benchmarks/learning.py makes of its file of results."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from learning_data import SETS
+from pages import DOCS, fill
+from scipy import stats
+
+from crossvit.benchmark import ratios
+
+
+REFERENCE = "cross_attention"
+NAMES = {
+    "cross_attention": "CrossViT: cross-attention",
+    "none": "no fusion",
+    "all_attention": "all-attention",
+    "class_token": "class token",
+    "pairwise": "pairwise",
+    "vit_large_branch": "ViT, the large branch alone",
+    "vit_equal_cost": "ViT of CrossViT's multiply-adds",
+}
+DISTURBANCES = {
+    "size": "pixels per side of the input",
+    "noise": "deviation of the noise, of the range of values",
+    "blur": "deviation of the blur, of the side",
+}
+LEVEL = 0.95
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % interval of the mean, by Student's t. All equal values leave no width."""
+    if values.nunique() == 1:
+        return values.iloc[0], values.iloc[0]
+    return tuple(stats.ttest_1samp(values, 0).confidence_interval(LEVEL))
+
+
+def name_of(contestant: str) -> str:
+    return NAMES.get(contestant, contestant)
+
+
+def runs_table(results: dict[str, Any]) -> pd.DataFrame:
+    """One row per run. Its accuracy is that of the last epoch: the best one would be chosen by the images that it is tested on."""
+    runs = pd.DataFrame(results["runs"])
+    runs["accuracy"] = [100 * accuracies[-1] for accuracies in runs["accuracies"]]
+    return runs
+
+
+def differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
+    """In points, for each contestant but the reference: its accuracy less that of the reference with the same seed."""
+    by_seed = runs.pivot(index="seed", columns="contestant", values="accuracy")
+    if REFERENCE not in by_seed:
+        return {}
+    return {name: (by_seed[name] - by_seed[REFERENCE]).dropna() for name in by_seed if name != REFERENCE}
+
+
+def in_order(runs: pd.DataFrame) -> list[str]:
+    found = list(runs["contestant"].unique())
+    return [name for name in NAMES if name in found] + [name for name in found if name not in NAMES]
+
+
+def percent(value: float) -> str:
+    return f"{value:.2f} %"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\u2212")
+
+
+def table(runs: pd.DataFrame, steps: dict[str, list[float]]) -> str:
+    """What one set gave, as a table of Markdown."""
+    lines = [
+        "| | parameters | multiply-adds | accuracy | 95 % interval | less CrossViT's, in points | 95 % interval | small CLS token alone "
+        "| large CLS token alone | time of a training step |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    paired = differences(runs)
+    for name in in_order(runs):
+        own = runs[runs["contestant"] == name]
+        low, high = interval(own["accuracy"])
+        cells = [
+            name_of(name),
+            f"{own['parameters'].iloc[0] / 1e6:.2f} M",
+            f"{own['multiply_adds'].iloc[0] / 1e6:.1f} M",
+            percent(own["accuracy"].mean()),
+            f"{low:.2f} to {high:.2f}",
+        ]
+        if name in paired:
+            low, high = interval(paired[name])
+            cells += [signed(paired[name].mean()), f"{signed(low)} to {signed(high)}"]
+        else:
+            cells += ["", ""]
+        branches = [run for run in own["branches"] if run is not None]
+        cells += [percent(100 * value) for value in np.mean(branches, axis=0)] if branches else ["", ""]
+        cells.append(
+            f"{1 / ratios(steps[name], steps[REFERENCE])[0]:.2f} x" if {name, REFERENCE} <= set(steps) else ""
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def verdicts(runs: pd.DataFrame) -> str:
+    """Which differences the intervals show, in words."""
+    groups: dict[str, list[str]] = {"worse than CrossViT": [], "better than CrossViT": [], "not told apart": []}
+    for name, values in differences(runs).items():
+        low, high = interval(values)
+        verdict = "worse than CrossViT" if high < 0 else "better than CrossViT" if low > 0 else "not told apart"
+        groups[verdict].append(name_of(name))
+    return "\n".join(f"- {verdict}: {', '.join(names) or 'none'}" for verdict, names in groups.items())
+
+
+def draw_learning(runs: pd.DataFrame, path: Path) -> None:
+    """Accuracy over the epochs, and at the end over the cost, for every set."""
+    sets = list(runs["set"].unique())
+    figure, axes = plt.subplots(2, len(sets), figsize=(5 * len(sets), 8), layout="constrained", squeeze=False)
+    colours = {name: f"C{number}" for number, name in enumerate(in_order(runs))}
+    for (top, bottom), name_of_set in zip(axes.T, sets):
+        here = runs[runs["set"] == name_of_set]
+        floor = 100.0
+        for name in in_order(here):
+            own = here[here["contestant"] == name]
+            curves = 100 * np.array(own["accuracies"].to_list())
+            mean, deviation = curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0 * curves[0]
+            epochs = np.arange(1, len(mean) + 1)
+            top.plot(epochs, mean, color=colours[name], label=name_of(name), linewidth=1.2)
+            top.fill_between(epochs, mean - deviation, mean + deviation, color=colours[name], alpha=0.15, linewidth=0)
+            floor = min(floor, mean[len(mean) // 4])
+            low, high = interval(own["accuracy"]) if len(own) > 1 else (mean[-1], mean[-1])
+            bottom.errorbar(
+                own["multiply_adds"].iloc[0] / 1e6,
+                mean[-1],
+                yerr=[[mean[-1] - low], [high - mean[-1]]],
+                color=colours[name],
+                marker="o",
+                capsize=4,
+                label=name_of(name),
+            )
+        top.set(title=f"{SETS[name_of_set].title}\n{len(here['seed'].unique())} seeds", xlabel="epoch")
+        top.set_ylim(bottom=floor)
+        bottom.set(xlabel="multiply-adds for an image, in millions")
+    axes[0, 0].set_ylabel("test accuracy in %: mean, and one standard deviation")
+    axes[1, 0].set_ylabel("test accuracy in %: mean, and its 95 % interval")
+    axes[0, 0].legend(fontsize=9, loc="lower right")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_disturbed(runs: pd.DataFrame, path: Path) -> None:
+    """Accuracy of trained models when their input changes: CrossViT and both ViTs."""
+    sets = list(runs["set"].unique())
+    shown = [name for name in (REFERENCE, "vit_large_branch", "vit_equal_cost") if name in set(runs["contestant"])]
+    figure, axes = plt.subplots(len(sets), 3, figsize=(13, 3.8 * len(sets)), layout="constrained", squeeze=False)
+    for row, name_of_set in zip(axes, sets):
+        for axis, (disturbance, label) in zip(row, DISTURBANCES.items()):
+            for name in shown:
+                own = runs[(runs["set"] == name_of_set) & (runs["contestant"] == name)]
+                accuracies = pd.DataFrame([run[disturbance] for run in own["disturbed"]]) * 100
+                bounds = np.array([interval(accuracies[amount]) for amount in accuracies]) if len(own) > 1 else None
+                mean = accuracies.mean()
+                errors = None if bounds is None else np.abs(bounds.T - mean.to_numpy())
+                axis.errorbar(
+                    [float(amount) for amount in mean.index], mean, errors, marker=".", capsize=3, label=name_of(name)
+                )
+            axis.set(xlabel=label)
+        row[0].set_ylabel(f"{SETS[name_of_set].title}\ntest accuracy in %")
+    axes[0, 0].legend(fontsize=9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def disturbed_table(runs: pd.DataFrame) -> str:
+    """Accuracy of CrossViT, and how far the large branch's ViT is from it, at the strongest of each disturbance."""
+    lines = [
+        "| | | CrossViT | ViT, the large branch alone | difference in points | 95 % interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name_of_set in runs["set"].unique():
+        here = runs[runs["set"] == name_of_set].set_index(["contestant", "seed"])["disturbed"]
+        if not {REFERENCE, "vit_large_branch"} <= set(here.index.get_level_values(0)):
+            continue
+        for disturbance in DISTURBANCES:
+            ours, theirs = (
+                pd.DataFrame({seed: run[disturbance] for seed, run in here[name].items()}).T * 100
+                for name in (REFERENCE, "vit_large_branch")
+            )
+            for amount in ours:
+                paired = (theirs[amount] - ours[amount]).dropna()
+                low, high = interval(paired)
+                cells = [
+                    SETS[name_of_set].title,
+                    f"{disturbance} {amount}",
+                    percent(ours[amount].mean()),
+                    percent(theirs[amount].mean()),
+                ]
+                lines.append(
+                    "| " + " | ".join([*cells, signed(paired.mean()), f"{signed(low)} to {signed(high)}"]) + " |"
+                )
+    return "\n".join(lines)
+
+
+def write_report(results: dict[str, Any], path: Path, is_page: bool) -> None:
+    """Prints the tables, and draws the pictures: into docs/ with its page, or beside the file of results."""
+    if not results["runs"]:
+        raise SystemExit(f"error: {path} has no runs yet. Leave --parts away, or name `runs`.")
+    runs = runs_table(results)
+    places = {}
+    for name in runs["set"].unique():
+        here = runs[runs["set"] == name]
+        steps = results["steps"].get(name, {"seconds": {}})["seconds"]
+        places[name] = f"{table(here, steps)}\n\n{verdicts(here)}"
+    places["disturbed"] = disturbed_table(runs)
+    machines = sorted(set(runs["machine"]) | {steps["machine"] for steps in results["steps"].values()})
+    places["machine"] = "Measured by `python benchmarks/learning.py` on " + "; and on ".join(machines) + "."
+    for place, text in places.items():
+        print(f"\n{place}\n{text}")
+    folder = DOCS if is_page else path.parent
+    draw_learning(runs, folder / "learning.png")
+    draw_disturbed(runs, folder / "learning_disturbed.png")
+    if is_page:
+        print(f"wrote {fill('learning.md', places)}")

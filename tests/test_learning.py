@@ -1,0 +1,294 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Proves that benchmarks/learning.py compares what it says: all contestants get the same images in the same order, the ViTs have the sizes that
+they should, intervals are Student's, a run continues after a kill, and mistakes end it before anything is trained.
+
+    pytest tests/test_learning.py                20 seconds
+    pytest tests/test_learning.py -m slow        2 minutes: `--quick`, as in CI
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import learning
+import learning_data
+import learning_report
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from learning import CONTESTANTS, SMALL, Results, cost, make_contestant, make_vit, share_right
+from learning_data import SETS, Images, Split
+from transformers import ViTForImageClassification
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return SETS["digits"].load()
+
+
+def run_main(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["learning.py", *map(str, arguments)])
+    learning.main()
+
+
+# The images
+
+
+def test_digits_are_split_as_in_the_quickstart(digits):
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    train, test = digits
+    data = load_digits()
+    _, held_out = train_test_split(np.arange(1797), test_size=0.25, stratify=data.target, random_state=0)
+    assert (len(train.labels), len(test.labels)) == (1347, 450)
+    assert np.array_equal(test.labels, data.target[held_out])
+    expected = (data.images[held_out] * 255 / 16).astype(np.uint8)
+    assert np.array_equal(test.images.numpy()[:, 0], expected)
+
+
+def test_mnist_has_every_class_in_both_parts():
+    train, test = SETS["mnist"].load()
+    assert (len(train.labels), len(test.labels)) == (4000, 1000)
+    assert np.bincount(test.labels).tolist() == [100] * 10 and np.bincount(train.labels).tolist() == [400] * 10
+    assert train.images.shape[1:] == (1, 28, 28) and train.images.dtype == torch.uint8
+    assert train.images.amax() == 255
+
+
+def test_models_see_values_from_minus_one_to_one(digits):
+    data = Images(digits[1], 48)
+    pixel_values = torch.stack([data[index]["pixel_values"] for index in range(20)])
+    assert pixel_values.shape == (20, 1, 48, 48)
+    assert -1 <= pixel_values.min() < -0.99 and 0.9 < pixel_values.max() <= 1
+    assert [data[index]["labels"] for index in range(20)] == list(digits[1].labels[:20])
+
+
+# The contestants
+
+
+def test_vit_of_the_large_branch_is_deit():
+    """DeiT-S, with which the paper compares CrossViT-S in Table 2, has 22.05 million parameters at 224 pixels."""
+    images = SETS["cifar10"].with_recipe({"image_size": 224})
+    with torch.device("meta"):
+        crossvit = learning.make_model("cross_attention", 240, variant="crossvit_small_240")
+        crossvit.config.image_sizes = [224, 224]
+        vit = make_vit(crossvit, crossvit.config.hidden_sizes[-1])
+    assert vit.num_parameters() == 22_050_664
+    assert make_contestant("vit_large_branch", images, "crossvit_tiny_240").config.hidden_size == 192
+
+
+@pytest.mark.parametrize("size", [48, 96])
+def test_vit_of_equal_cost_is_the_closest(size):
+    images = SETS["digits"].with_recipe({"image_size": size})
+    crossvit, vit = (make_contestant(name, images, None) for name in ("cross_attention", "vit_equal_cost"))
+    target, step = cost(crossvit), 4 * crossvit.config.num_attention_heads[-1]
+    width = vit.config.hidden_size
+    others = [cost(make_vit(crossvit, other)) for other in (width - step, width + step)]
+    assert abs(cost(vit) - target) <= min(abs(other - target) for other in others)
+    assert others[0] < target < others[1]
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_contestants_fit_the_set(name):
+    images = SETS["digits"]
+    torch.manual_seed(0)
+    model = make_contestant(name, images, None)
+    assert model(torch.zeros(2, 1, 48, 48)).logits.shape == (2, 10)
+    assert model.config.initializer_range == SMALL["initializer_range"]
+    assert isinstance(model, ViTForImageClassification) == name.startswith("vit")
+
+
+# A run
+
+
+def tiny(digits) -> tuple[Images, Images]:
+    train, test = (Split(split.images[:40], split.labels[:40]) for split in digits)
+    return Images(train, 48, learning_data.SCAN), Images(test, 48)
+
+
+def run_of(name: str, digits, seed: int = 0) -> dict:
+    images = SETS["digits"].with_recipe({"num_train_epochs": 2, "batch_size": 8})
+    return learning.train(name, images, None, seed, *tiny(digits), bar=learning.tqdm(disable=True))
+
+
+def test_contestants_see_the_same_images(digits, monkeypatch):
+    """In the same order, with the same augmentation, by the same seed; and other ones by another seed."""
+    seen = []
+    original = Images.__getitem__
+
+    def watched(self, index):
+        sample = original(self, index)
+        if len(self.transform.transforms) and self.transform.transforms[2] is learning_data.SCAN:
+            seen[-1].append((index, sample["pixel_values"].sum().item()))
+        return sample
+
+    monkeypatch.setattr(Images, "__getitem__", watched)
+    for name, seed in (("cross_attention", 0), ("vit_large_branch", 0), ("all_attention", 0), ("cross_attention", 1)):
+        seen.append([])
+        run_of(name, digits, seed)
+    assert len(seen[0]) == 2 * 40 and sorted(index for index, _ in seen[0][:40]) == list(range(40))
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+
+
+def test_a_run_repeats(digits):
+    first, second = (run_of("pairwise", digits) for _ in range(2))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert len(first["accuracies"]) == 2 and len(first["branches"]) == 2
+
+
+def test_accuracies_of_the_branches_and_of_disturbed_images(digits):
+    images = SETS["digits"]
+    torch.manual_seed(0)
+    model = make_contestant("cross_attention", images, None).eval()
+    _, test = tiny(digits)
+    pixel_values = torch.stack([test[index]["pixel_values"] for index in range(40)])
+    labels = torch.tensor([test[index]["labels"] for index in range(40)])
+    with torch.no_grad():
+        tokens = model.crossvit(pixel_values).pooler_output
+        logits = [head(token) for head, token in zip(model.classifier.heads, tokens)]
+    expected = [(one.argmax(-1) == labels).float().mean().item() for one in logits]
+    assert learning.branch_accuracies(model, test) == pytest.approx(expected)
+    plain = share_right(lambda batch: model(batch).logits, test)
+    assert plain == pytest.approx((sum(logits).argmax(-1) == labels).float().mean().item())
+    disturbed = learning.disturbed_accuracies(model, images, test)
+    assert disturbed["size"]["48"] == disturbed["noise"]["0"] == disturbed["blur"]["0"] == plain
+    assert list(disturbed["size"]) == ["32", "48", "64", "80", "96"]
+    assert disturbed == learning.disturbed_accuracies(model, images, test)
+
+
+def test_it_learns(digits):
+    """A mistake in the recipe would make all contestants guess: one of ten is right by chance."""
+    images = SETS["digits"].with_recipe({"num_train_epochs": 6})
+    train, test = digits
+    run = learning.train(
+        "cross_attention", images, None, 0, Images(train, 48), Images(test, 48), learning.tqdm(disable=True)
+    )
+    assert run["accuracies"][-1] > 0.8
+
+
+# The file of results
+
+
+def test_it_continues_after_a_kill(tmp_path):
+    """A killed program has lost no run that had ended, and the same command trains the others alone."""
+    path = tmp_path / "learning.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "learning.py"), "--quick", "--sets", "digits"]
+    command += ["--contestants", "cross_attention", "none", "--parts", "runs", "--results", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (path.exists() and json.loads(path.read_text())["runs"]):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    kept = json.loads(path.read_text())["runs"]
+    subprocess.run(command, check=True, capture_output=True)
+    runs = json.loads(path.read_text())["runs"]
+    assert 1 <= len(kept) < 4 and runs[: len(kept)] == kept
+    assert sorted((run["contestant"], run["seed"]) for run in runs) == [
+        ("cross_attention", 0), ("cross_attention", 1), ("none", 0), ("none", 1)
+    ]  # fmt: skip
+
+
+def test_mistakes_end_it_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(learning, "train", lambda *args, **kwargs: pytest.fail("trained"))
+    path = tmp_path / "learning.json"
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, "--contestants", "pairwize", "--results", path)
+    assert "unknown contestant 'pairwize': expected some of cross_attention, none," in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, "--sets", "digit")
+    with monkeypatch.context() as context:
+        context.setattr(learning_data, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit, match="come with the package elpv-dataset: pip install elpv-dataset"):
+            run_main(context, "--sets", "solar_cells", "--results", path)
+    path.write_text(json.dumps({"version": 0, "runs": []}))
+    with pytest.raises(SystemExit, match="written by version 0 of this script, and this is version"):
+        run_main(monkeypatch, "--sets", "digits", "--results", path)
+    assert json.loads(path.read_text())["version"] == 0
+    path.write_text("{")
+    with pytest.raises(SystemExit, match="is no file of results"):
+        run_main(monkeypatch, "--sets", "digits", "--results", path)
+    path.unlink()
+    Results(path).expect("digits", {"batch_size": 8, "image_size": 48})
+    with pytest.raises(SystemExit, match=r"has runs on digits with another recipe: batch_size 8 there, 32 here"):
+        Results(path).expect("digits", {"batch_size": 32, "image_size": 48})
+    with pytest.raises(SystemExit, match="has no runs yet"):
+        run_main(monkeypatch, "--sets", "mnist", "--parts", "report", "--results", path)
+
+
+# The report
+
+
+def test_intervals_are_students():
+    values = pd.Series([90.0, 92.0, 91.0, 95.0, 92.0])
+    half = 2.7764451 * values.std() / math.sqrt(5)  # the quantile of four degrees of freedom, from a table
+    assert learning_report.interval(values) == pytest.approx((92 - half, 92 + half), abs=1e-6)
+    assert learning_report.interval(pd.Series([90.0, 90.0])) == (90, 90)
+
+
+def made_up_run(contestant: str, seed: int, accuracy: float) -> dict:
+    disturbed = {"size": {"48": accuracy, "96": 0.5}, "noise": {"0": accuracy}, "blur": {"0": accuracy}}
+    return {
+        "set": "digits", "contestant": contestant, "seed": seed, "parameters": 1_000_000, "multiply_adds": 20_000_000,
+        "accuracies": [0.5, 0.99, accuracy], "branches": None if contestant.startswith("vit") else [0.25, 0.75],
+        "disturbed": disturbed, "seconds": 1.0, "images": [10, 10], "machine": "a machine",
+    }  # fmt: skip
+
+
+def test_a_report_has_the_numbers_of_the_runs(tmp_path, capsys):
+    """Pairs by seed, whatever the order of the runs; the last epoch and not the best; no picture outside the folder."""
+    accuracies = {"cross_attention": [0.90, 0.94], "none": [0.80, 0.82], "vit_large_branch": [0.95, 0.90]}
+    runs = [made_up_run(name, seed, values[seed]) for name, values in accuracies.items() for seed in (0, 1)]
+    runs[2:4] = reversed(runs[2:4])
+    steps = {
+        "digits": {"machine": "a machine", "seconds": {"cross_attention": [2.0, 2.0, 2.0], "none": [1.0, 1.0, 1.0]}}
+    }
+    learning_report.write_report(
+        {"version": 1, "settings": {}, "steps": steps, "runs": runs}, tmp_path / "r.json", False
+    )
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith("| no fusion"))
+    # Differences of -10 and -12: the mean is -11, and 12.706 times the standard error of 1 is the half width.
+    assert [cell.strip() for cell in row.split("|")[4:10]] == [
+        "81.00 %", "68.29 to 93.71", "\u221211.00", "\u221223.71 to +1.71", "25.00 %", "75.00 %"
+    ]  # fmt: skip
+    assert row.split("|")[10].strip() == "0.50 x"
+    assert "not told apart: no fusion, ViT, the large branch alone" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"learning.png", "learning_disturbed.png"}
+
+
+@pytest.mark.slow
+def test_quick_runs_every_step(tmp_path):
+    """On all sets that packages ship, and with no trace in docs/."""
+    before = {path: path.stat().st_mtime_ns for path in (ROOT / "docs").iterdir()}
+    start = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "learning.py"), "--quick"], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    for title in (SETS[name].title for name in ("digits", "mnist", "solar_cells")):
+        assert f"| {title} | size" in result.stdout
+    assert result.stdout.count("| ViT of CrossViT's multiply-adds |") == 3
+    assert {path: path.stat().st_mtime_ns for path in (ROOT / "docs").iterdir()} == before
+    print(f"{time.monotonic() - start:.0f} seconds")
