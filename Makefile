@@ -78,6 +78,9 @@ benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the faste
 benchmark-using: $(DEV) quickstart  ## Run the commands of docs/using_a_model.md, and measure its maps
 	$(BIN)/python benchmarks/using_a_model.py
 
+benchmark-learning: $(DEV)  ## Train CrossViT, other fusion schemes and ViTs on real images: docs/learning.md
+	$(BIN)/python benchmarks/learning.py
+
 pictures: $(DEV) quickstart  ## Draw the pictures of the documents again
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python docs/draw_demo.py

@@ -147,7 +147,7 @@ def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialSta
     blocks = range(math.ceil(len(prepared) / BLOCK))[state.process_index :: state.num_processes]
     workers = max(1, (os.cpu_count() or 1) // state.num_processes)
 
-    # Halves the batch when the memory does not suffice, and tries again.
+    # Makes the batch smaller when the memory does not suffice, and tries again.
     @find_executable_batch_size(starting_batch_size=512 if state.device.type == "cuda" else 32)
     @torch.inference_mode()
     def write_blocks(batch_size: int) -> None:
@@ -217,7 +217,8 @@ def main():
         "--output_dir", type=Path, default=Path("outputs/imagenet"), help="by default outputs/imagenet"
     )
     arguments = parser.parse_args()
-    state = PartialState()
+    # Without an accelerator it would take several processes for one.
+    state = PartialState(cpu=not torch.accelerator.is_available())
     data = load_folder(Path(arguments.data)) if Path(arguments.data).is_dir() else load_from_hub(arguments.data)
     folders = {name: arguments.output_dir / name.strip("/").replace("/", "--") for name in arguments.models}
     if state.is_main_process:

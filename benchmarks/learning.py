@@ -28,8 +28,10 @@ Each run is kept in the file of results as soon as it has ended. Several command
 import argparse
 import json
 import math
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from functools import cache
@@ -37,18 +39,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from filelock import FileLock
-from fusion_schemes import make_model
 from learning_data import SETS, Images, ImageSet, Recipe, Split
 from learning_report import write_report
-from pages import DOCS, processor_name
+from pages import DOCS, measured_by
 from speed import multiply_adds
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 from transformers import (
     AutoModelForImageClassification,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -57,9 +58,15 @@ from transformers import (
     set_seed,
 )
 
-from common.file_writing import replace_file
 from crossvit import CROSSVIT_VARIANTS, CrossViTForImageClassification
 from crossvit.benchmark import interleave
+
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+
+from fusion_schemes import make_model
+
+from common.file_writing import replace_file
 
 
 # Changes with the meaning of a number in the file of results.
@@ -151,7 +158,11 @@ def branch_accuracies(model: CrossViTForImageClassification, data: Images) -> li
     """What the head on each branch's own CLS token answers right (the last columns of Table 6)."""
 
     def predict(branch: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        return lambda pixel_values: model.classifier.heads[branch](model.crossvit(pixel_values).pooler_output[branch])
+        def logits(pixel_values: torch.Tensor) -> torch.Tensor:
+            cls_tokens = model.crossvit(pixel_values).pooler_output.split(model.config.hidden_sizes, dim=-1)
+            return model.classifier.heads[branch](cls_tokens[branch])
+
+        return logits
 
     return [share_right(predict(branch), data) for branch in range(len(model.classifier.heads))]
 
@@ -237,7 +248,7 @@ def train(
             preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
             callbacks=[Progress(bar)],
         )
-        trainer.remove_callback("PrinterCallback")
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.eval()
     accuracies = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
@@ -324,12 +335,8 @@ class Results:
 
 
 def describe_machine() -> str:
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"{processor_name()}, {torch.get_num_threads()} thread(s)"
-    )
-    return f"{device}, torch {torch.__version__}, transformers {transformers.__version__}"
+    sentence = measured_by("benchmarks/learning.py", "torch", "transformers")
+    return f"{sentence} On {torch.cuda.get_device_name()}." if torch.cuda.is_available() else sentence
 
 
 def measure(name: str, images: ImageSet, results: Results, arguments: argparse.Namespace) -> None:
@@ -350,9 +357,15 @@ def measure(name: str, images: ImageSet, results: Results, arguments: argparse.N
         )
         with tqdm(total=len(missing) * recipe.num_train_epochs, unit="epoch") as bar:
             for contestant, seed in missing:
+                if (contestant, seed) not in results.missing(
+                    name, contestants, recipe.seeds
+                ):  # another command has done it
+                    bar.update(recipe.num_train_epochs)
+                    continue
                 bar.set_description(f"{name}, {contestant}, seed {seed}")
                 run = train(contestant, images, arguments.variant, seed, train_data, test, bar)
-                run = {"set": name, **run, "images": [len(train_data), len(test)], "machine": machine}
+                larger_class = max(Counter(map(int, splits[1].labels)).values()) / len(test)
+                run = {"set": name, **run, "larger_class": larger_class, "machine": machine}
                 results.change(lambda content, run=run: content["runs"].append(run))
     if "steps" in arguments.parts and set(results.read()["steps"].get(name, {"seconds": {}})["seconds"]) != set(
         contestants

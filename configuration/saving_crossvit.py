@@ -138,11 +138,14 @@ instead of `trust_remote_code=True`.
 def _introduction(model: "PreTrainedModel", name: str) -> str:
     height, width = model.config.branch_image_size(0)
     purpose = f"{model.config.num_labels} classes" if hasattr(model, "classifier") else "image features"
+    # Subclasses may fuse the branches in another way, as those of examples/fusion_schemes do.
+    is_ours = model.config.model_type == "crossvit"
+    fusion = "that are fused by cross-attention" if is_ours else f"in the form of `{type(model).__name__}`"
     return f"""
 # {name.rsplit("/", 1)[-1]}
 
-[CrossViT](https://huggingface.co/papers/2103.14899), two vision transformers with fine and coarse patches that are fused by
-cross-attention: {model.num_parameters():,} parameters, images of {height}x{width} pixels, {purpose}.
+[CrossViT](https://huggingface.co/papers/2103.14899), two vision transformers with fine and coarse patches
+{fusion}: {model.num_parameters():,} parameters, images of {height}x{width} pixels, {purpose}.
 """
 
 

@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 Proves that benchmarks/imagenet.py counts right: its sums are scikit-learn's, classes are numbered as ImageNet's, what was answered is kept,
-processes share the images, a batch that is too large is halved, and mistakes are named.
+processes share the images, a batch that is too large becomes smaller, and mistakes are named.
 
     pytest tests/test_imagenet.py          40 seconds
 """
@@ -152,7 +152,7 @@ def test_two_processes_share_the_images(folder, models, tmp_path):
         "imagenet.main()\n"
     )
     arguments = ["--data", str(folder), "--models", models[0], "--output_dir", str(tmp_path / "out")]
-    environment = {"PYTHONPATH": str(ROOT / "benchmarks"), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": str(ROOT / "benchmarks"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script), *arguments],
         capture_output=True, text=True, env={**imagenet.os.environ, **environment},
@@ -166,7 +166,7 @@ def test_two_processes_share_the_images(folder, models, tmp_path):
     )
 
 
-def test_a_batch_that_is_too_large_is_halved(folder, models, tmp_path, monkeypatch):
+def test_a_batch_that_is_too_large_becomes_smaller(folder, models, tmp_path, monkeypatch):
     forward = CrossViTForImageClassification.forward
     batches = []
 
@@ -178,7 +178,9 @@ def test_a_batch_that_is_too_large_is_halved(folder, models, tmp_path, monkeypat
 
     monkeypatch.setattr(CrossViTForImageClassification, "forward", limited)
     run_main(monkeypatch, "--data", folder, "--models", models[0], "--output_dir", tmp_path)
-    assert batches == [20, 16, 8, 8, 4]
+    refused = [size for size in batches if size > 8]
+    assert refused and batches[: len(refused)] == refused
+    assert sum(batches[len(refused) :]) == 20  # each image once
 
 
 def test_a_set_of_the_hub(folder, monkeypatch):

@@ -20,6 +20,7 @@ killed. The photographs are 2,000 of the package elpv-dataset.
 
 import io
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -202,8 +203,8 @@ def test_data_sets_of_datasets(parts, tmp_path):
 # --- one job ---
 
 
-def test_every_image_has_a_row_with_the_numbers_of_the_pipeline_or_an_error(run, classify, photos, tmp_path):
-    folder = tmp_path / "images"
+def test_every_image_has_a_row_with_the_numbers_of_the_pipeline_or_an_error(run, model, classify, photos, tmp_path):
+    folder = tmp_path / "images [1]"  # brackets are a pattern of names, too
     folder.mkdir()
     shutil.copy(files("sklearn.datasets.images") / "flower.jpg", folder)
     photos["EXIF-rotated"].save(folder / "rotated.jpg", exif=photos["EXIF-rotated"].getexif(), quality=95)
@@ -223,7 +224,8 @@ def test_every_image_has_a_row_with_the_numbers_of_the_pipeline_or_an_error(run,
     for name in rows.keys() - broken:
         assert_same_scores(rows[name], classify(name, top_k=3))
     assert f"{len(rows)} images, of which 3 cannot be read" in printed
-    # Given again, it has nothing to do.
+    # Given again, it has nothing to do. A changed model card changes no row.
+    (Path(model) / "README.md").write_text("# A model\n")
     written = {file: file.stat().st_mtime_ns for file in output.glob("*/*.parquet")}
     run(folder, "--top_k", 3, "--rows_per_file", 16)
     assert {file: file.stat().st_mtime_ns for file in output.glob("*/*.parquet")} == written
@@ -346,6 +348,18 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model,
 
 
 # --- mistakes ---
+
+
+def test_a_cluster_gets_absolute_paths(monkeypatch, tmp_path):
+    """Its machines start in other folders. Names of the Hub stay as they are."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    absolute = runpy.run_path(str(ROOT / "examples" / "batch_inference.py"))["absolute"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images [1]").mkdir()
+    (tmp_path / "images [1]" / "1.tar").touch()
+    assert absolute("images [1]") == str(tmp_path / "images [1]")
+    assert absolute("images*/*.tar") == str(tmp_path / "images*/*.tar")
+    assert absolute("uoft-cs/cifar10") == "uoft-cs/cifar10"
 
 
 def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):

@@ -40,7 +40,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification, Trainer, TrainingArguments
 
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, convert_checkpoint
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, complete_model_card
 
 
 ROOT = Path(__file__).parents[2]
@@ -579,6 +579,14 @@ for scheme in {MODELS}:
     assert process.stdout.split() == [
         word for scheme in MODELS for word in (fusion_schemes._MODEL_CLASSES[scheme].__name__, "5")
     ]
+
+
+@pytest.mark.parametrize("scheme", ["cross_attention", *MODELS])
+def test_a_model_card_says_what_the_model_is(scheme):
+    model = make_model(scheme, num_labels=5, **SMALL)
+    text = complete_model_card(None, model, "user/model").text
+    assert ("are fused by cross-attention" in text.replace("\n", " ")) == (scheme == "cross_attention")
+    assert (type(model).__name__ in text) == (scheme != "cross_attention")
 
 
 # Choosing
