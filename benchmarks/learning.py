@@ -33,14 +33,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from learning_data import SETS, Images, ImageSet, Recipe, Split
+from learning_data import SETS, Images, ImageSet, Preparation, Recipe, Split
 from learning_report import write_report
 from pages import DOCS, measured_by
 from speed import multiply_adds
@@ -48,6 +48,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
     AutoModelForImageClassification,
     PrinterCallback,
     Trainer,
@@ -58,7 +60,7 @@ from transformers import (
     set_seed,
 )
 
-from crossvit import CROSSVIT_VARIANTS, CrossViTForImageClassification
+from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.benchmark import interleave
 
 
@@ -129,19 +131,38 @@ def width_of_equal_cost(image_size: int, variant: str | None) -> int:
     return min(candidates, key=lambda width: abs(candidates[width] - target))
 
 
+@cache
+def is_crossvit(name: str) -> bool:
+    """Whether a trained model is one. To the Auto classes, timm's repositories are models of timm."""
+    config = AutoConfig.from_pretrained(name)
+    return config.model_type == "crossvit" or "crossvit" in getattr(config, "architecture", "")
+
+
 def make_contestant(name: str, images: ImageSet, variant: str | None) -> torch.nn.Module:
     size = images.recipe.image_size
     options = {"num_labels": images.num_labels, "num_channels": images.channels}
     if "/" in name:
-        return AutoModelForImageClassification.from_pretrained(
-            name, num_labels=images.num_labels, ignore_mismatched_sizes=True
-        )
+        model_class = CrossViTForImageClassification if is_crossvit(name) else AutoModelForImageClassification
+        return model_class.from_pretrained(name, num_labels=images.num_labels, ignore_mismatched_sizes=True)
     if name in FUSIONS:
         return make_model(name, size, **options, **model_fields(variant))
     crossvit = make_model("cross_attention", size, **options, **model_fields(variant))
     if name == "vit_large_branch":
         return make_vit(crossvit, crossvit.config.hidden_sizes[-1])
     return make_vit(crossvit, width_of_equal_cost(size, variant))
+
+
+def preparation_of(name: str, images: ImageSet) -> Preparation:
+    """The same for all that start from random weights; trained models have their own."""
+    if "/" not in name:
+        return Preparation(images.recipe.image_size, images.channels)
+    if is_crossvit(name):
+        config, processor = CrossViTConfig.from_pretrained(name), CrossViTImageProcessor.from_pretrained(name)
+        size = config.branch_image_size(0)[0]
+    else:
+        config, processor = AutoConfig.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
+        size = config.image_size
+    return Preparation(size, config.num_channels, tuple(processor.image_mean), tuple(processor.image_std))
 
 
 @torch.inference_mode()
@@ -167,8 +188,11 @@ def branch_accuracies(model: CrossViTForImageClassification, data: Images) -> li
     return [share_right(predict(branch), data) for branch in range(len(model.classifier.heads))]
 
 
-def disturbed_accuracies(model: torch.nn.Module, images: ImageSet, test: Images) -> dict[str, dict[str, float]]:
+def disturbed_accuracies(model: torch.nn.Module, test: Images) -> dict[str, dict[str, float]]:
     """Accuracy at other sizes of the input, with noise, and with blur, by their amount."""
+    preparation = test.preparation
+    size, patch = preparation.size, 16
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preparation.mean, preparation.std))
 
     def predict(pixel_values: torch.Tensor) -> torch.Tensor:
         return model(pixel_values, interpolate_pos_encoding=True).logits
@@ -177,26 +201,27 @@ def disturbed_accuracies(model: torch.nn.Module, images: ImageSet, test: Images)
         generator = torch.Generator().manual_seed(0)  # the same noise for every model
 
         def add_noise(pixel_values: torch.Tensor) -> torch.Tensor:
-            # Values go from -1 to 1. What is darker than black, or lighter than white, no camera can write.
-            noise = 2 * amount * torch.randn(pixel_values.shape, generator=generator)
-            return predict((pixel_values + noise.to(pixel_values.device)).clamp(-1, 1))
+            noise = amount * torch.randn(pixel_values.shape, generator=generator)
+            # What is darker than black, or lighter than white, no camera can write.
+            noisy = (pixel_values.cpu() * std + mean + noise).clamp(0, 1)
+            return predict(((noisy - mean) / std).to(pixel_values.device))
 
         return add_noise
 
     def with_blur(amount: float) -> Callable[[torch.Tensor], torch.Tensor]:
-        sigma = amount * images.recipe.image_size
-        return lambda pixel_values: predict(
-            functional.gaussian_blur(pixel_values, 2 * math.ceil(3 * sigma) + 1, sigma)
-        )
+        width = 2 * math.ceil(3 * amount * size) + 1
+        return lambda pixel_values: predict(functional.gaussian_blur(pixel_values, width, amount * size))
 
-    size, patch = images.recipe.image_size, 16
     # Sizes in whole patches, because a ViT cuts off what is left over.
     sizes = sorted({patch * round(share * size / patch) for share in SIZES if share * size / patch >= 2})
+    noises = {amount: with_noise(amount) for amount in NOISES}
+    blurs = {amount: with_blur(amount) for amount in BLURS}
     return {
-        "size": {str(other): share_right(predict, Images(test.split, other)) for other in sizes},
-        "noise": {str(amount): share_right(with_noise(amount), test) for amount in (0, *NOISES)},
-        "blur": {"0": share_right(predict, test)}
-        | {str(amount): share_right(with_blur(amount), test) for amount in BLURS},
+        "size": {
+            str(other): share_right(predict, Images(test.split, replace(preparation, size=other))) for other in sizes
+        },
+        "noise": {str(amount): share_right(function, test) for amount, function in ({0: predict} | noises).items()},
+        "blur": {str(amount): share_right(function, test) for amount, function in ({0: predict} | blurs).items()},
     }
 
 
@@ -259,7 +284,7 @@ def train(
         "multiply_adds": cost(model),
         "accuracies": accuracies,
         "branches": branch_accuracies(model, test) if hasattr(model, "crossvit") else None,
-        "disturbed": disturbed_accuracies(model, images, test),
+        "disturbed": disturbed_accuracies(model, test),
         "seconds": round(time.monotonic() - start, 1),
     }
 
@@ -351,18 +376,15 @@ def measure(name: str, images: ImageSet, results: Results, arguments: argparse.N
         splits = images.load()
         if arguments.quick:
             splits = [Split(split.images[:96], split.labels[:96]) for split in splits]
-        train_data, test = (
-            Images(splits[0], recipe.image_size, images.augmentation),
-            Images(splits[1], recipe.image_size),
-        )
         with tqdm(total=len(missing) * recipe.num_train_epochs, unit="epoch") as bar:
             for contestant, seed in missing:
-                if (contestant, seed) not in results.missing(
-                    name, contestants, recipe.seeds
-                ):  # another command has done it
-                    bar.update(recipe.num_train_epochs)
+                if (contestant, seed) not in results.missing(name, contestants, recipe.seeds):
+                    bar.update(recipe.num_train_epochs)  # another command has done it
                     continue
                 bar.set_description(f"{name}, {contestant}, seed {seed}")
+                preparation = preparation_of(contestant, images)
+                train_data = Images(splits[0], preparation, images.augmentation)
+                test = Images(splits[1], preparation)
                 run = train(contestant, images, arguments.variant, seed, train_data, test, bar)
                 larger_class = max(Counter(map(int, splits[1].labels)).values()) / len(test)
                 run = {"set": name, **run, "larger_class": larger_class, "machine": machine}

@@ -85,21 +85,40 @@ class ImageSet:
         return replace(self, recipe=replace(self.recipe, **changes))
 
 
-class Images(Dataset):
-    """Square images with values from -1 to 1, as all contestants see them."""
+@dataclass(frozen=True)
+class Preparation:
+    """What a model expects: square images of this size, less the mean, over the deviation. With ours, values go from -1 to 1."""
 
-    def __init__(self, split: Split, size: int, augmentation: v2.Transform | None = None):
-        self.split = split
-        resize = v2.Resize((size, size), v2.InterpolationMode.BICUBIC)
-        to_floats = v2.ToDtype(torch.float32, scale=True)
-        self.transform = v2.Compose([v2.ToImage(), resize, augmentation or v2.Identity(), to_floats])
+    size: int
+    channels: int
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+
+class Images(Dataset):
+    """The images of a split as a model sees them."""
+
+    def __init__(self, split: Split, preparation: Preparation, augmentation: v2.Transform | None = None):
+        self.split, self.preparation = split, preparation
+        self.transform = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.Resize((preparation.size, preparation.size), v2.InterpolationMode.BICUBIC),
+                augmentation or v2.Identity(),
+                v2.RGB() if preparation.channels == 3 else v2.Identity(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(preparation.mean, preparation.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.split.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixel_values = 2 * self.transform(self.split.images[index]) - 1
-        return {"pixel_values": pixel_values, "labels": int(self.split.labels[index])}
+        return {
+            "pixel_values": self.transform(self.split.images[index]),
+            "labels": int(self.split.labels[index]),
+        }
 
 
 def split_at_random(images: torch.Tensor, labels: np.ndarray, test_size: float) -> tuple[Split, Split]:

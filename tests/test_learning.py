@@ -24,6 +24,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import learning
@@ -33,12 +34,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from images import save_timm_model
 from learning import CONTESTANTS, SMALL, Results, cost, make_contestant, make_vit, share_right
-from learning_data import SETS, Images, Split
-from transformers import ViTForImageClassification
+from learning_data import SETS, Images, Preparation, Split
+from parity import timm_model
+from small_models import small_config
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
 
 
 ROOT = Path(__file__).parents[1]
+OURS = Preparation(48, 1)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def test_mnist_has_every_class_in_both_parts():
 
 
 def test_models_see_values_from_minus_one_to_one(digits):
-    data = Images(digits[1], 48)
+    data = Images(digits[1], OURS)
     pixel_values = torch.stack([data[index]["pixel_values"] for index in range(20)])
     assert pixel_values.shape == (20, 1, 48, 48)
     assert -1 <= pixel_values.min() < -0.99 and 0.9 < pixel_values.max() <= 1
@@ -87,14 +95,11 @@ def test_models_see_values_from_minus_one_to_one(digits):
 
 
 def test_vit_of_the_large_branch_is_deit():
-    """DeiT-S, with which the paper compares CrossViT-S in Table 2, has 22.05 million parameters at 224 pixels."""
-    images = SETS["cifar10"].with_recipe({"image_size": 224})
+    """The paper compares CrossViT-S with DeiT-S (Table 2), which has 22,050,664 parameters at 224 pixels, and more patches at 240."""
+    images = replace(SETS["cifar10"], num_labels=1000)
     with torch.device("meta"):
-        crossvit = learning.make_model("cross_attention", 240, variant="crossvit_small_240")
-        crossvit.config.image_sizes = [224, 224]
-        vit = make_vit(crossvit, crossvit.config.hidden_sizes[-1])
-    assert vit.num_parameters() == 22_050_664
-    assert make_contestant("vit_large_branch", images, "crossvit_tiny_240").config.hidden_size == 192
+        vit = make_contestant("vit_large_branch", images, "crossvit_small_240")
+    assert vit.num_parameters() == 22_050_664 + (15 * 15 - 14 * 14) * 384
 
 
 @pytest.mark.parametrize("size", [48, 96])
@@ -123,7 +128,7 @@ def test_contestants_fit_the_set(name):
 
 def tiny(digits) -> tuple[Images, Images]:
     train, test = (Split(split.images[:40], split.labels[:40]) for split in digits)
-    return Images(train, 48, learning_data.SCAN), Images(test, 48)
+    return Images(train, OURS, learning_data.SCAN), Images(test, OURS)
 
 
 def run_of(name: str, digits, seed: int = 0) -> dict:
@@ -170,10 +175,10 @@ def test_accuracies_of_the_branches_and_of_disturbed_images(digits):
     assert learning.branch_accuracies(model, test) == pytest.approx(expected)
     plain = share_right(lambda batch: model(batch).logits, test)
     assert plain == pytest.approx((sum(logits).argmax(-1) == labels).float().mean().item())
-    disturbed = learning.disturbed_accuracies(model, images, test)
+    disturbed = learning.disturbed_accuracies(model, test)
     assert disturbed["size"]["48"] == disturbed["noise"]["0"] == disturbed["blur"]["0"] == plain
     assert list(disturbed["size"]) == ["32", "48", "64", "80", "96"]
-    assert disturbed == learning.disturbed_accuracies(model, images, test)
+    assert disturbed == learning.disturbed_accuracies(model, test)
 
 
 def test_it_learns(digits):
@@ -181,9 +186,40 @@ def test_it_learns(digits):
     images = SETS["digits"].with_recipe({"num_train_epochs": 6})
     train, test = digits
     run = learning.train(
-        "cross_attention", images, None, 0, Images(train, 48), Images(test, 48), learning.tqdm(disable=True)
+        "cross_attention", images, None, 0, Images(train, OURS), Images(test, OURS), learning.tqdm(disable=True)
     )
     assert run["accuracies"][-1] > 0.8
+
+
+@pytest.mark.parametrize("kind", ["crossvit", "timm", "vit"])
+def test_a_trained_model_sees_images_as_it_was_trained(kind, digits, tmp_path):
+    """The setting of Table 5: other contestants are given as folders or repositories of the Hub, and get new heads."""
+    folder = str(tmp_path / "model")
+    if kind == "vit":
+        config = ViTConfig(image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+        trained = ViTForImageClassification(config)
+        ViTImageProcessor(size=32, image_mean=[0.1, 0.2, 0.3], image_std=[0.5, 0.6, 0.7]).save_pretrained(folder)
+        trained.save_pretrained(folder)
+        expected = Preparation(32, 3, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    else:
+        expected = Preparation(48, 3, tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
+        if kind == "timm":
+            save_timm_model(timm_model("crossvit_tiny_240"), Path(folder))
+            expected = replace(expected, size=240)
+        else:
+            CrossViTForImageClassification(small_config()).save_pretrained(folder)
+            CrossViTImageProcessor.from_image_size(48).save_pretrained(folder)
+    preparation = learning.preparation_of(folder, SETS["digits"])
+    assert preparation == expected
+    model = make_contestant(folder, SETS["digits"], None)
+    assert isinstance(model, ViTForImageClassification) == (kind == "vit")
+    data = Images(Split(digits[1].images[:4], digits[1].labels[:4]), preparation)
+    black = (0 - torch.tensor(expected.mean)) / torch.tensor(expected.std)
+    assert torch.allclose(data[0]["pixel_values"].amin(dim=(1, 2)), black)
+    run = learning.train(
+        folder, SETS["digits"].with_recipe({"num_train_epochs": 1}), None, 0, data, data, learning.tqdm(disable=True)
+    )
+    assert len(run["accuracies"]) == 1 and run["contestant"] == folder
 
 
 # The file of results
