@@ -152,7 +152,7 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
                 label=name_of(name),
             )
         top.set(title=f"{SETS[name_of_set].title}\n{len(here['seed'].unique())} seeds", xlabel="epoch")
-        top.set_ylim(bottom=floor)
+        top.set_ylim(floor, min(100, top.get_ylim()[1]))
         bottom.set(xlabel="multiply-adds for an image, in millions")
     axes[0, 0].set_ylabel("test accuracy in %: mean, and one standard deviation")
     axes[1, 0].set_ylabel("test accuracy in %: mean, and its 95 % interval")

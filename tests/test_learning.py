@@ -27,6 +27,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import learning
 import learning_data
 import learning_report
@@ -38,6 +39,7 @@ from images import save_timm_model
 from learning import CONTESTANTS, SMALL, Results, cost, make_contestant, make_vit, share_right
 from learning_data import SETS, Images, Preparation, Split
 from parity import timm_model
+from PIL import Image
 from small_models import small_config
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -89,6 +91,30 @@ def test_models_see_values_from_minus_one_to_one(digits):
     assert pixel_values.shape == (20, 1, 48, 48)
     assert -1 <= pixel_values.min() < -0.99 and 0.9 < pixel_values.max() <= 1
     assert [data[index]["labels"] for index in range(20)] == list(digits[1].labels[:20])
+
+
+def test_cifar_comes_from_the_hub(monkeypatch):
+    """Its recipe, of stochastic gradient descent, trains; colours and the finer of its two labels arrive."""
+    generator = np.random.default_rng(0)
+    pixels = [generator.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(8)]
+    columns = {
+        "img": [Image.fromarray(image) for image in pixels],
+        "fine_label": [*range(92, 100)],
+        "coarse_label": [0] * 8,
+    }
+    data = datasets.DatasetDict(
+        {"train": datasets.Dataset.from_dict(columns), "test": datasets.Dataset.from_dict(columns)}
+    )
+    monkeypatch.setattr(datasets, "load_dataset", {"uoft-cs/cifar100": data}.__getitem__)
+    train, test = SETS["cifar100"].load()
+    assert list(test.labels) == [*range(92, 100)] and np.array_equal(np.asarray(test.images[3]), pixels[3])
+    images = SETS["cifar100"].with_recipe({"image_size": 48, "num_train_epochs": 1, "batch_size": 4})
+    assert images.recipe.optim == "sgd"
+    preparation = learning.preparation_of("none", images)
+    seen = Images(train, preparation, images.augmentation)
+    assert seen[0]["pixel_values"].shape == (3, 48, 48)
+    run = learning.train("none", images, None, 0, seen, Images(test, preparation), learning.tqdm(disable=True))
+    assert len(run["accuracies"]) == 1 and run["parameters"] > 1e6
 
 
 # The contestants
