@@ -341,6 +341,16 @@ class Results:
             text = "{" + ",\n".join([*lines, f'"runs": [\n{runs}\n]']) + "}\n"
             replace_file(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
+    def add(self, run: dict[str, Any]) -> None:
+        """Keeps a run, if another command has not done the same in the meantime."""
+        key = (run["set"], run["contestant"], run["seed"])
+
+        def append(content: dict[str, Any]) -> None:
+            if key not in {(other["set"], other["contestant"], other["seed"]) for other in content["runs"]}:
+                content["runs"].append(run)
+
+        self.change(append)
+
     def expect(self, name: str, settings: dict[str, Any]) -> None:
         """Ends the program if the file has runs of a set by another recipe."""
         found = self.read()["settings"].get(name, settings)
@@ -388,7 +398,7 @@ def measure(name: str, images: ImageSet, results: Results, arguments: argparse.N
                 run = train(contestant, images, arguments.variant, seed, train_data, test, bar)
                 larger_class = max(Counter(map(int, splits[1].labels)).values()) / len(test)
                 run = {"set": name, **run, "larger_class": larger_class, "machine": machine}
-                results.change(lambda content, run=run: content["runs"].append(run))
+                results.add(run)
     if "steps" in arguments.parts and set(results.read()["steps"].get(name, {"seconds": {}})["seconds"]) != set(
         contestants
     ):

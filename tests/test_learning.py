@@ -21,6 +21,7 @@ they should, intervals are Student's, a run continues after a kill, and mistakes
 
 import json
 import math
+import operator
 import subprocess
 import sys
 import time
@@ -269,6 +270,25 @@ def test_it_continues_after_a_kill(tmp_path):
     assert 1 <= len(kept) < 4 and runs[: len(kept)] == kept
     assert sorted((run["contestant"], run["seed"]) for run in runs) == [
         ("cross_attention", 0), ("cross_attention", 1), ("none", 0), ("none", 1)
+    ]  # fmt: skip
+
+
+def test_two_commands_fill_one_file(tmp_path):
+    """Each keeps what the other wrote, and a run that both did is there once."""
+    path = tmp_path / "learning.json"
+    runs = [made_up_run(name, seed, 0.9) for name in ("none", "pairwise") for seed in range(4)]
+    code = "import json, sys, learning, pathlib\nfor run in json.load(open(sys.argv[2])): learning.Results(pathlib.Path(sys.argv[1])).add(run)"
+    processes = []
+    for number, part in enumerate((runs[:5], runs[3:])):
+        (tmp_path / f"{number}.json").write_text(json.dumps(part))
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / f"{number}.json")]
+        processes.append(subprocess.Popen(command, cwd=ROOT / "benchmarks"))
+    assert [process.wait() for process in processes] == [0, 0]
+    found = json.loads(path.read_text())["runs"]
+    key = operator.itemgetter("contestant", "seed")
+    assert sorted(found, key=key) == sorted(runs, key=key)
+    assert Results(path).missing("digits", ["none", "cross_attention"], 5) == [
+        *(("cross_attention", seed) for seed in range(4)), ("none", 4), ("cross_attention", 4)
     ]  # fmt: skip
 
 
