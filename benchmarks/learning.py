@@ -442,7 +442,7 @@ def main():
         for name in arguments.sets:
             measure(name, SETS[name].with_recipe(changes), results, arguments)
         if "report" in arguments.parts:
-            write_report(results.read(), path, is_page=path == default)
+            write_report(results.read(), path, is_page=path.resolve() == default.resolve())
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\u2212")
+    text = f"{value:+.2f}".replace("-", "\u2212")
+    return "0.00" if float(f"{value:.2f}") == 0 else text
 
 
 def table(runs: pd.DataFrame, steps: dict[str, list[float]]) -> str:

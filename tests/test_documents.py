@@ -58,7 +58,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), TESTS / "README.md",
 # The pages whose numbers a script of benchmarks/ measures.
 MEASURED = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("parity", "execution_modes", "training", "solar_cells", "deployment", "using_a_model")
+    for name in ("parity", "execution_modes", "training", "solar_cells", "deployment", "using_a_model", "learning")
 }
 BLOCKS = [
     # What needs the model of the quickstart takes a minute of training.
