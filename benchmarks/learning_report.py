@@ -84,10 +84,25 @@ def signed(value: float) -> str:
     return "0.00" if float(f"{value:.2f}") == 0 else text
 
 
+def recipes_table(settings: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| images | pixels per side | epochs | batch | optimizer | largest learning rate | weight decay |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, recipe in settings.items():
+        keys = ("image_size", "num_train_epochs", "batch_size", "optim", "learning_rate", "weight_decay")
+        lines.append("| " + " | ".join([SETS[name].title, *(str(recipe[key]) for key in keys)]) + " |")
+    warmups = " or ".join(dict.fromkeys(f"{100 * recipe['warmup_steps']:g} %" for recipe in settings.values()))
+    return (
+        "\n".join(lines)
+        + f"\n\nThe learning rate rises in the first {warmups} of the steps, and falls to zero along a cosine."
+    )
+
+
 def table(runs: pd.DataFrame, steps: dict[str, list[float]]) -> str:
     """What one set gave, as a table of Markdown."""
     lines = [
-        "| | parameters | multiply-adds | accuracy | 95 % interval | less CrossViT's, in points | 95 % interval | small CLS token alone "
+        "| | parameters | multiply-adds | accuracy | 95 % interval | difference to CrossViT, in points | 95 % interval | small CLS token alone "
         "| large CLS token alone | time of a training step |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -220,7 +235,7 @@ def write_report(results: dict[str, Any], path: Path, is_page: bool) -> None:
     if not results["runs"]:
         raise SystemExit(f"error: {path} has no runs yet. Leave --parts away, or name `runs`.")
     runs = runs_table(results)
-    places = {}
+    places = {"recipes": recipes_table({name: results["settings"][name] for name in runs["set"].unique()})}
     for name in runs["set"].unique():
         here = runs[runs["set"] == name]
         steps = results["steps"].get(name, {"seconds": {}})["seconds"]

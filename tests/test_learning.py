@@ -25,7 +25,7 @@ import operator
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import datasets
@@ -346,9 +346,9 @@ def test_a_report_has_the_numbers_of_the_runs(tmp_path, capsys):
     steps = {
         "digits": {"machine": "a machine", "seconds": {"cross_attention": [2.0, 2.0, 2.0], "none": [1.0, 1.0, 1.0]}}
     }
-    learning_report.write_report(
-        {"version": 1, "settings": {}, "steps": steps, "runs": runs}, tmp_path / "r.json", False
-    )
+    settings = {"digits": asdict(SETS["digits"].recipe)}
+    content = {"version": 1, "settings": settings, "steps": steps, "runs": runs}
+    learning_report.write_report(content, tmp_path / "r.json", is_page=False)
     printed = capsys.readouterr().out
     row = next(line for line in printed.splitlines() if line.startswith("| no fusion"))
     # Differences of -10 and -12: the mean is -11, and 12.706 times the standard error of 1 is the half width.
@@ -356,6 +356,7 @@ def test_a_report_has_the_numbers_of_the_runs(tmp_path, capsys):
         "81.00 %", "68.29 to 93.71", "\u221211.00", "\u221223.71 to +1.71", "25.00 %", "75.00 %"
     ]  # fmt: skip
     assert row.split("|")[10].strip() == "0.50 x"
+    assert "| scikit-learn's digits | 48 | 40 | 32 | adamw_torch | 0.001 | 0.05 |" in printed
     assert "not told apart: no fusion, ViT, the large branch alone" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"learning.png", "learning_disturbed.png"}
 
