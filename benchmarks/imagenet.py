@@ -133,7 +133,7 @@ def load_from_hub(name: str) -> ValidationSet:
     return ValidationSet(data["image"], list(data["label"]), name)
 
 
-def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialState) -> None:
+def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialState, num_workers: int) -> None:
     """
     Writes the right class and the five most probable ones of each image, (images, 6), in files of 1,000 images. Processes take turns, and
     what is there already is left out.
@@ -145,7 +145,6 @@ def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialSta
         )
     prepared = Prepared(data, CrossViTImageProcessor.from_pretrained(model_name))
     blocks = range(math.ceil(len(prepared) / BLOCK))[state.process_index :: state.num_processes]
-    workers = max(1, (os.cpu_count() or 1) // state.num_processes)
 
     # Makes the batch smaller when the memory does not suffice, and tries again.
     @find_executable_batch_size(starting_batch_size=512 if state.device.type == "cuda" else 32)
@@ -157,7 +156,7 @@ def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialSta
                 continue
             part = Subset(prepared, range(block * BLOCK, min((block + 1) * BLOCK, len(prepared))))
             rows = []
-            for pixel_values, labels in DataLoader(part, batch_size, num_workers=workers):
+            for pixel_values, labels in DataLoader(part, batch_size, num_workers=num_workers):
                 best = model(pixel_values.to(state.device)).logits.topk(5).indices.cpu()
                 rows.append(torch.cat((labels[:, None], best), dim=1))
             table = torch.cat(rows).to(torch.int16).numpy()
@@ -216,9 +215,13 @@ def main():
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/imagenet"), help="by default outputs/imagenet"
     )
+    parser.add_argument("--dataloader_num_workers", type=int, help="processes that read images, per GPU; by default all cores together")  # fmt: skip
     arguments = parser.parse_args()
     # Without an accelerator it would take several processes for one.
     state = PartialState(cpu=not torch.accelerator.is_available())
+    num_workers = arguments.dataloader_num_workers
+    if num_workers is None:
+        num_workers = max(1, (os.cpu_count() or 1) // state.num_processes)
     data = load_folder(Path(arguments.data)) if Path(arguments.data).is_dir() else load_from_hub(arguments.data)
     folders = {name: arguments.output_dir / name.strip("/").replace("/", "--") for name in arguments.models}
     if state.is_main_process:
@@ -227,7 +230,7 @@ def main():
     state.wait_for_everyone()
     measured = {}
     for name, folder in folders.items():
-        answer(name, data, folder, state)
+        answer(name, data, folder, state, num_workers)
         state.wait_for_everyone()
         if state.is_main_process:
             measured[name] = accuracies(folder, len(data.labels))

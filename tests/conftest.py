@@ -15,6 +15,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from small_models import small_config
+from torch.utils.data._utils import signal_handling
 from transformers.utils import logging
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -45,6 +47,18 @@ collect_ignore = ["conformance"]  # `make conformance`
 logging.disable_progress_bar()
 
 DIGITS = {"one": 1, "two": 2, "four": 4}
+
+
+@pytest.fixture(autouse=True)
+def no_handler_of_ended_processes_stays():
+    """
+    PyTorch's DataLoader leaves a handler of SIGCHLD behind when it has had workers. Some of the libraries that tests load replace the stack
+    on which such handlers run, so that the next program that ended would end the process of the tests, without a message.
+    """
+    yield
+    if signal.getsignal(signal.SIGCHLD) not in (signal.SIG_DFL, None):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal_handling._SIGCHLD_handler_set = False
 
 
 @pytest.fixture
