@@ -160,12 +160,7 @@ def answer(model_name: str, data: ValidationSet, folder: Path, state: PartialSta
                 best = model(pixel_values.to(state.device)).logits.topk(5).indices.cpu()
                 rows.append(torch.cat((labels[:, None], best), dim=1))
             table = torch.cat(rows).to(torch.int16).numpy()
-
-            def write(temporary: Path, table: np.ndarray = table) -> None:
-                with open(temporary, "wb") as file:
-                    np.save(file, table)
-
-            replace_file(path, write)
+            replace_file(path, lambda temporary, table=table: np.save(temporary, table))
 
     write_blocks()
 

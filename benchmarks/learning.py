@@ -293,10 +293,12 @@ def time_steps(images: ImageSet, names: list[str], variant: str | None, rounds: 
     """Seconds of a training step of every contestant, in turns."""
     recipe = images.recipe
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pixel_values = torch.randn(recipe.batch_size, images.channels, recipe.image_size, recipe.image_size, device=device)
     labels = torch.arange(recipe.batch_size, device=device) % images.num_labels
 
     def make_step(name: str) -> Callable[[], None]:
+        preparation = preparation_of(name, images)
+        shape = (recipe.batch_size, preparation.channels, preparation.size, preparation.size)
+        pixel_values = torch.randn(shape, device=device)
         model = make_contestant(name, images, variant).to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
 
