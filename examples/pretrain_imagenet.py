@@ -128,7 +128,9 @@ class Arguments(LoopArguments):
     weight_decay: float = field(
         default=0.05, metadata={"help": "Weight decay of all parameters but biases and normalisations."}
     )
-    rand_augment: str = field(default="rand-m9-mstd0.5-inc1", metadata={"help": "RandAugment, in timm's notation."})
+    rand_augment: str = field(
+        default="rand-m9-mstd0.5-inc1", metadata={"help": "RandAugment, in timm's notation; '' switches it off."}
+    )
     mixup: float = field(default=0.8, metadata={"help": "Alpha of mixup; 0 switches it off."})
     cutmix: float = field(default=1.0, metadata={"help": "Alpha of cutmix; 0 switches it off."})
     random_erasing: float = field(default=0.25, metadata={"help": "Fraction of the images in which a box is erased."})
@@ -256,6 +258,12 @@ def check_arguments(training: Arguments, data_arguments: DataArguments, world_si
     """Ends the program with a message if the arguments contradict each other."""
     if training.optimizer not in ("adamw", "sgd"):
         raise SystemExit(f"--optimizer must be adamw or sgd, got {training.optimizer}.")
+    try:
+        training_transform(CrossViTImageProcessor(), training)
+    except (AssertionError, ValueError, KeyError):  # timm's, without a word about the notation
+        raise SystemExit(
+            f"--rand_augment must be in timm's notation, such as rand-m9-mstd0.5-inc1, or '', got {training.rand_augment}."
+        ) from None
     if training.per_device_train_batch_size % 2:
         raise SystemExit(
             f"--per_device_train_batch_size must be even, because images are mixed in pairs; got {training.per_device_train_batch_size}."

@@ -330,12 +330,14 @@ def test_learns_from_a_stream_too(run, digits, quickstart, tmp_path):
         files[split] = write_shards(tmp_path / split, "tar", 2, images)
     data = ("--train_file", files["train"], "--validation_file", files["validation"], "--streaming")
     data += ("--num_classes", "3", "--num_train_samples", "60", "--model_name_or_path", str(quickstart[0] / "model"))
-    options = ("--num_train_epochs", "8", "--mixup", "0", "--cutmix", "0", "--learning_rate", "0.03")
+    # 20 epochs almost without augmentation end at 0.96 or more, whatever the rounding of the processor; with it, or after 8, they need not.
+    options = ("--num_train_epochs", "20", "--learning_rate", "0.03", "--drop_path_rate", "0")
+    options += ("--mixup", "0", "--cutmix", "0", "--rand_augment", "", "--random_erasing", "0")
     out, _ = run(*SMALL_RUN, *options, data=data)
     log = json.loads((max(out.glob("checkpoint-*")) / "log.json").read_text())
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    assert len(losses) == 8 and losses[-1] < 0.7 * losses[0]
-    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 25))  # 60 // 16 steps in each epoch
+    assert len(losses) == 20 and losses[-1] < 0.5 * losses[0]
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 61))  # 60 // 16 steps in each epoch
     assert json.loads((out / "all_results.json").read_text())["eval_accuracy"] >= 0.9
 
 
@@ -355,6 +357,8 @@ def test_accumulated_batches_are_one_large_batch(run):
     ("arguments", "message"),
     [
         (("--optimizer", "adam"), "--optimizer must be adamw or sgd, got adam"),
+        (("--rand_augment", "none"), "--rand_augment must be in timm's notation, such as rand-m9-mstd0.5-inc1, or '', got none"),
+        (("--rand_augment", "rand-9"), "--rand_augment must be in timm's notation"),
         (("--per_device_train_batch_size", "7"), "must be even"),
         (("--per_device_train_batch_size", "10", "--global_batch_size", "32"), "must be a multiple of --per_device_train_batch_size 10 x 1"),
         (("--streaming",), "--streaming needs --num_train_samples"),
