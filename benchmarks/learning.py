@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from learning_data import SETS, Images, ImageSet, Preparation, Recipe, Split
-from learning_report import write_report
+from learning_report import NAMES, OTHER_FUSIONS, write_report
 from pages import DOCS, measured_by
 from speed import multiply_adds
 from torch.utils.data import DataLoader
@@ -75,9 +75,8 @@ from common.file_writing import replace_file
 VERSION = 1
 # The proportions of CrossViT-Ti at two thirds of its width, with two layers in place of four in the large branch of each stage.
 SMALL = {"hidden_sizes": [64, 128], "num_attention_heads": [4, 4], "depths": [1, 2], "initializer_range": 0.05}
-FUSIONS = ("cross_attention", "none", "all_attention", "class_token", "pairwise")
-VITS = ("vit_large_branch", "vit_equal_cost")
-CONTESTANTS = FUSIONS + VITS
+FUSIONS = ("cross_attention", *OTHER_FUSIONS)
+CONTESTANTS = tuple(NAMES)
 # What the input of a trained model is changed to: pixels per side over those of training, deviation of the noise where black is 0 and white
 # is 1, and deviation of the Gaussian of a blur over the side.
 SIZES = (1 / 2, 2 / 3, 1, 4 / 3, 5 / 3, 2)

@@ -13,6 +13,9 @@
 # limitations under the License.
 """The tables, sentences and pictures that benchmarks/learning.py makes of its file of results."""
 
+import math
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +29,17 @@ from scipy import stats
 from crossvit.benchmark import ratios
 
 
-REFERENCE = "cross_attention"
+# The contestants of benchmarks/learning.py. All others are compared with the first.
 NAMES = {
     "cross_attention": "CrossViT: cross-attention",
     "none": "no fusion",
     "all_attention": "all-attention",
     "class_token": "class token",
     "pairwise": "pairwise",
-    "vit_large_branch": "ViT, the large branch alone",
+    "vit_large_branch": "ViT of the large branch's size",
     "vit_equal_cost": "ViT of CrossViT's multiply-adds",
 }
+OTHER_FUSIONS = ("none", "all_attention", "class_token", "pairwise")
 DISTURBANCES = {
     "size": "pixels per side of the input",
     "noise": "deviation of the noise, of the range of values",
@@ -45,7 +49,9 @@ LEVEL = 0.95
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of the mean, by Student's t. All equal values leave no width."""
+    """The 95 % interval of the mean, by Student's t: no width if all values are equal, and NaN for a single one, which has none."""
+    if len(values) < 2:
+        return math.nan, math.nan
     if values.nunique() == 1:
         return values.iloc[0], values.iloc[0]
     return tuple(stats.ttest_1samp(values, 0).confidence_interval(LEVEL))
@@ -55,6 +61,10 @@ def name_of(contestant: str) -> str:
     return NAMES.get(contestant, contestant)
 
 
+def short_name(contestant: str) -> str:
+    return name_of(contestant).partition(":")[0]
+
+
 def runs_table(results: dict[str, Any]) -> pd.DataFrame:
     """One row per run. Its accuracy is that of the last epoch: the best one would be chosen by the images that it is tested on."""
     runs = pd.DataFrame(results["runs"])
@@ -62,17 +72,16 @@ def runs_table(results: dict[str, Any]) -> pd.DataFrame:
     return runs
 
 
-def differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
-    """In points, for each contestant but the reference: its accuracy less that of the reference with the same seed."""
-    by_seed = runs.pivot(index="seed", columns="contestant", values="accuracy")
-    if REFERENCE not in by_seed:
-        return {}
-    return {name: (by_seed[name] - by_seed[REFERENCE]).dropna() for name in by_seed if name != REFERENCE}
-
-
 def in_order(runs: pd.DataFrame) -> list[str]:
     found = list(runs["contestant"].unique())
     return [name for name in NAMES if name in found] + [name for name in found if name not in NAMES]
+
+
+def differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
+    """In points, for each contestant but the first: its accuracy less that of the first with the same seed."""
+    by_seed = runs.pivot(index="seed", columns="contestant", values="accuracy")
+    first, *others = in_order(runs)
+    return {name: (by_seed[name] - by_seed[first]).dropna() for name in others}
 
 
 def percent(value: float) -> str:
@@ -82,6 +91,11 @@ def percent(value: float) -> str:
 def signed(value: float) -> str:
     text = f"{value:+.2f}".replace("-", "\u2212")
     return "0.00" if float(f"{value:.2f}") == 0 else text
+
+
+def bounds(values: pd.Series, number: Callable[[float], str]) -> str:
+    low, high = interval(values)
+    return "one seed" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
 def recipes_table(settings: dict[str, dict[str, Any]]) -> str:
@@ -101,43 +115,38 @@ def recipes_table(settings: dict[str, dict[str, Any]]) -> str:
 
 def table(runs: pd.DataFrame, steps: dict[str, list[float]]) -> str:
     """What one set gave, as a table of Markdown."""
+    names, paired = in_order(runs), differences(runs)
+    first = names[0]
     lines = [
-        "| | parameters | multiply-adds | accuracy | 95 % interval | difference to CrossViT, in points | 95 % interval | small CLS token alone "
-        "| large CLS token alone | time of a training step |",
+        f"| | parameters | multiply-adds | accuracy | 95 % interval | difference to {short_name(first)}, in points | 95 % interval "
+        "| small CLS token alone | large CLS token alone | time of a training step |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    paired = differences(runs)
-    for name in in_order(runs):
+    for name in names:
         own = runs[runs["contestant"] == name]
-        low, high = interval(own["accuracy"])
         cells = [
             name_of(name),
             f"{own['parameters'].iloc[0] / 1e6:.2f} M",
             f"{own['multiply_adds'].iloc[0] / 1e6:.1f} M",
             percent(own["accuracy"].mean()),
-            f"{low:.2f} to {high:.2f}",
+            bounds(own["accuracy"], "{:.2f}".format),
         ]
-        if name in paired:
-            low, high = interval(paired[name])
-            cells += [signed(paired[name].mean()), f"{signed(low)} to {signed(high)}"]
-        else:
-            cells += ["", ""]
+        cells += [signed(paired[name].mean()), bounds(paired[name], signed)] if name in paired else ["", ""]
         branches = [run for run in own["branches"] if run is not None]
         cells += [percent(100 * value) for value in np.mean(branches, axis=0)] if branches else ["", ""]
-        cells.append(
-            f"{1 / ratios(steps[name], steps[REFERENCE])[0]:.2f} x" if {name, REFERENCE} <= set(steps) else ""
-        )
+        cells.append(f"{1 / ratios(steps[name], steps[first])[0]:.2f} x" if {name, first} <= set(steps) else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def verdicts(runs: pd.DataFrame) -> str:
     """Which differences the intervals show, in words."""
-    groups: dict[str, list[str]] = {"worse than CrossViT": [], "better than CrossViT": [], "not told apart": []}
+    first = short_name(in_order(runs)[0])
+    groups: dict[str, list[str]] = {f"worse than {first}": [], f"better than {first}": [], "not told apart": []}
+    worse, better, unknown = groups.values()
     for name, values in differences(runs).items():
         low, high = interval(values)
-        verdict = "worse than CrossViT" if high < 0 else "better than CrossViT" if low > 0 else "not told apart"
-        groups[verdict].append(name_of(name))
+        (worse if high < 0 else better if low > 0 else unknown).append(name_of(name))
     return "\n".join(f"- {verdict}: {', '.join(names) or 'none'}" for verdict, names in groups.items())
 
 
@@ -157,7 +166,7 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
             top.plot(epochs, mean, color=colours[name], label=name_of(name), linewidth=1.2)
             top.fill_between(epochs, mean - deviation, mean + deviation, color=colours[name], alpha=0.15, linewidth=0)
             floor = min(floor, mean[len(mean) // 4])
-            low, high = interval(own["accuracy"]) if len(own) > 1 else (mean[-1], mean[-1])
+            low, high = interval(own["accuracy"])
             bottom.errorbar(
                 own["multiply_adds"].iloc[0] / 1e6,
                 mean[-1],
@@ -178,18 +187,18 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_disturbed(runs: pd.DataFrame, path: Path) -> None:
-    """Accuracy of trained models when their input changes: CrossViT and both ViTs."""
+    """Accuracy of trained models when their input changes. Of the fusions, CrossViT's alone is shown."""
     sets = list(runs["set"].unique())
-    shown = [name for name in (REFERENCE, "vit_large_branch", "vit_equal_cost") if name in set(runs["contestant"])]
+    shown = [name for name in in_order(runs) if name not in OTHER_FUSIONS]
     figure, axes = plt.subplots(len(sets), 3, figsize=(13, 3.8 * len(sets)), layout="constrained", squeeze=False)
     for row, name_of_set in zip(axes, sets):
         for axis, (disturbance, label) in zip(row, DISTURBANCES.items()):
             for name in shown:
                 own = runs[(runs["set"] == name_of_set) & (runs["contestant"] == name)]
                 accuracies = pd.DataFrame([run[disturbance] for run in own["disturbed"]]) * 100
-                bounds = np.array([interval(accuracies[amount]) for amount in accuracies]) if len(own) > 1 else None
                 mean = accuracies.mean()
-                errors = None if bounds is None else np.abs(bounds.T - mean.to_numpy())
+                intervals = np.array([interval(accuracies[amount]) for amount in accuracies])
+                errors = np.abs(intervals.T - mean.to_numpy())
                 axis.errorbar(
                     [float(amount) for amount in mean.index], mean, errors, marker=".", capsize=3, label=name_of(name)
                 )
@@ -201,32 +210,24 @@ def draw_disturbed(runs: pd.DataFrame, path: Path) -> None:
 
 
 def disturbed_table(runs: pd.DataFrame) -> str:
-    """Accuracy of CrossViT and of the large branch's ViT at the smallest and largest size, and with the most noise and blur."""
+    """Accuracy at the smallest and largest size, and with the most noise and blur: the first contestant and those drawn beside it."""
+    first, *others = [name for name in in_order(runs) if name not in OTHER_FUSIONS]
     lines = [
-        "| | | CrossViT | ViT, the large branch alone | difference in points | 95 % interval |",
-        "|---|---|---|---|---|---|",
+        f"| | | {short_name(first)} | compared with | its accuracy | difference in points | 95 % interval |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name_of_set in runs["set"].unique():
+    for (name_of_set, disturbance), name in product(product(runs["set"].unique(), DISTURBANCES), others):
         here = runs[runs["set"] == name_of_set].set_index(["contestant", "seed"])["disturbed"]
-        if not {REFERENCE, "vit_large_branch"} <= set(here.index.get_level_values(0)):
-            continue
-        for disturbance in DISTURBANCES:
-            ours, theirs = (
-                pd.DataFrame({seed: run[disturbance] for seed, run in here[name].items()}).T * 100
-                for name in (REFERENCE, "vit_large_branch")
-            )
-            for amount in ours.columns[[0, -1]] if disturbance == "size" else ours.columns[[-1]]:
-                paired = (theirs[amount] - ours[amount]).dropna()
-                low, high = interval(paired)
-                cells = [
-                    SETS[name_of_set].title,
-                    f"{disturbance} {amount}",
-                    percent(ours[amount].mean()),
-                    percent(theirs[amount].mean()),
-                ]
-                lines.append(
-                    "| " + " | ".join([*cells, signed(paired.mean()), f"{signed(low)} to {signed(high)}"]) + " |"
-                )
+        ours, theirs = (
+            pd.DataFrame({seed: run[disturbance] for seed, run in here.get(key, pd.Series()).items()}).T * 100
+            for key in (first, name)
+        )
+        amounts = [amount for amount in ours if amount in theirs]  # trained models may have other sizes
+        for amount in [*amounts[:1], *amounts[-1:]] if disturbance == "size" else amounts[-1:]:
+            difference = (theirs[amount] - ours[amount]).dropna()
+            cells = [SETS[name_of_set].title, f"{disturbance} {amount}", percent(ours[amount].mean()), name_of(name)]
+            cells += [percent(theirs[amount].mean()), signed(difference.mean()), bounds(difference, signed)]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -247,6 +247,7 @@ def test_a_trained_model_sees_images_as_it_was_trained(kind, digits, tmp_path):
         folder, SETS["digits"].with_recipe({"num_train_epochs": 1}), None, 0, data, data, learning.tqdm(disable=True)
     )
     assert len(run["accuracies"]) == 1 and run["contestant"] == folder
+    assert len(learning.time_steps(SETS["digits"], [folder], None, rounds=1)[folder]) == 1
 
 
 # The file of results
@@ -357,7 +358,20 @@ def test_a_report_has_the_numbers_of_the_runs(tmp_path, capsys):
     ]  # fmt: skip
     assert row.split("|")[10].strip() == "0.50 x"
     assert "| scikit-learn's digits | 48 | 40 | 32 | adamw_torch | 0.001 | 0.05 |" in printed
-    assert "not told apart: no fusion, ViT, the large branch alone" in printed
+    assert "not told apart: no fusion, ViT of the large branch's size" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"learning.png", "learning_disturbed.png"}
+
+
+def test_a_report_without_crossvit_or_with_one_seed(tmp_path, capsys):
+    """The first contestant takes CrossViT's place, and one seed has no interval. An interval without width would look certain."""
+    runs = [made_up_run(name, 0, accuracy) for name, accuracy in (("timm/a", 0.9), ("facebook/b", 0.8))]
+    content = {"version": 1, "settings": {"digits": asdict(SETS["digits"].recipe)}, "steps": {}, "runs": runs}
+    learning_report.write_report(content, tmp_path / "r.json", is_page=False)
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith("| facebook/b"))
+    assert [cell.strip() for cell in row.split("|")[4:8]] == ["80.00 %", "one seed", "\u221210.00", "one seed"]
+    assert "difference to timm/a, in points" in printed and "- not told apart: facebook/b" in printed
+    assert "| size 48 | 90.00 % | facebook/b | 80.00 % | \u221210.00 | one seed |" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"learning.png", "learning_disturbed.png"}
 
 
