@@ -146,7 +146,15 @@ def verdicts(runs: pd.DataFrame) -> str:
     worse, better, unknown = groups.values()
     for name, values in differences(runs).items():
         low, high = interval(values)
-        (worse if high < 0 else better if low > 0 else unknown).append(name_of(name))
+        signs = set(np.sign(values))
+        if high < 0 or low > 0:
+            (worse if high < 0 else better).append(name_of(name))
+        elif len(values) > 1 and signs in ({-1}, {1}):  # a single very different seed makes an interval wide
+            unknown.append(
+                f"{name_of(name)} ({'worse' if signs == {-1} else 'better'} with each of the {len(values)} seeds)"
+            )
+        else:
+            unknown.append(name_of(name))
     return "\n".join(f"- {verdict}: {', '.join(names) or 'none'}" for verdict, names in groups.items())
 
 
@@ -157,7 +165,7 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
     colours = {name: f"C{number}" for number, name in enumerate(in_order(runs))}
     for (top, bottom), name_of_set in zip(axes.T, sets):
         here = runs[runs["set"] == name_of_set]
-        floor = 100.0
+        floor, bottom_edge = 100.0, here.groupby("contestant")["accuracy"].mean().median() - 10
         for name in in_order(here):
             own = here[here["contestant"] == name]
             curves = 100 * np.array(own["accuracies"].to_list())
@@ -166,16 +174,16 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
             top.plot(epochs, mean, color=colours[name], label=name_of(name), linewidth=1.2)
             top.fill_between(epochs, mean - deviation, mean + deviation, color=colours[name], alpha=0.15, linewidth=0)
             floor = min(floor, mean[len(mean) // 4])
+            multiply_adds = own["multiply_adds"].iloc[0] / 1e6
+            if mean[-1] < bottom_edge:  # would press all others into one line
+                text = f"far below: {mean[-1]:.1f} %"
+                place = {"xycoords": bottom.get_xaxis_transform(), "ha": "right", "color": colours[name]}
+                bottom.annotate(text, (multiply_adds, 0.02), **place)
+                bottom.plot(multiply_adds, 0, transform=bottom.get_xaxis_transform(), clip_on=False, marker="v", color=colours[name])  # fmt: skip
+                continue
             low, high = interval(own["accuracy"])
-            bottom.errorbar(
-                own["multiply_adds"].iloc[0] / 1e6,
-                mean[-1],
-                yerr=[[mean[-1] - low], [high - mean[-1]]],
-                color=colours[name],
-                marker="o",
-                capsize=4,
-                label=name_of(name),
-            )
+            error = [[mean[-1] - low], [high - mean[-1]]]
+            bottom.errorbar(multiply_adds, mean[-1], yerr=error, color=colours[name], marker="o", capsize=4)
         top.set(title=f"{SETS[name_of_set].title}\n{len(here['seed'].unique())} seeds", xlabel="epoch")
         top.set_ylim(floor, min(100, top.get_ylim()[1]))
         bottom.set(xlabel="multiply-adds for an image, in millions")

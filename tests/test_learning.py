@@ -358,7 +358,7 @@ def test_a_report_has_the_numbers_of_the_runs(tmp_path, capsys):
     ]  # fmt: skip
     assert row.split("|")[10].strip() == "0.50 x"
     assert "| scikit-learn's digits | 48 | 40 | 32 | adamw_torch | 0.001 | 0.05 |" in printed
-    assert "not told apart: no fusion, ViT of the large branch's size" in printed
+    assert "not told apart: no fusion (worse with each of the 2 seeds), ViT of the large branch's size" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"learning.png", "learning_disturbed.png"}
 
 
