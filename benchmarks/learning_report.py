@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from learning_data import SETS
+from matplotlib.ticker import MaxNLocator
 from pages import DOCS, fill
 from scipy import stats
 
@@ -186,6 +187,7 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
             bottom.errorbar(multiply_adds, mean[-1], yerr=error, color=colours[name], marker="o", capsize=4)
         top.set(title=f"{SETS[name_of_set].title}\n{len(here['seed'].unique())} seeds", xlabel="epoch")
         top.set_ylim(floor, min(100, top.get_ylim()[1]))
+        top.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom.set(xlabel="multiply-adds for an image, in millions")
     axes[0, 0].set_ylabel("test accuracy in %: mean, and one standard deviation")
     axes[1, 0].set_ylabel("test accuracy in %: mean, and its 95 % interval")
