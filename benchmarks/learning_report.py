@@ -147,15 +147,14 @@ def verdicts(runs: pd.DataFrame) -> str:
     worse, better, unknown = groups.values()
     for name, values in differences(runs).items():
         low, high = interval(values)
-        signs = set(np.sign(values))
-        if high < 0 or low > 0:
-            (worse if high < 0 else better).append(name_of(name))
-        elif len(values) > 1 and signs in ({-1}, {1}):  # a single very different seed makes an interval wide
-            unknown.append(
-                f"{name_of(name)} ({'worse' if signs == {-1} else 'better'} with each of the {len(values)} seeds)"
-            )
+        if high < 0:
+            worse.append(name_of(name))
+        elif low > 0:
+            better.append(name_of(name))
         else:
-            unknown.append(name_of(name))
+            # A single very different seed makes an interval wide.
+            agreed = {-1: "worse", 1: "better"}.get(np.sign(values).mean()) if len(values) > 1 else None
+            unknown.append(name_of(name) + (f" ({agreed} with each of the {len(values)} seeds)" if agreed else ""))
     return "\n".join(f"- {verdict}: {', '.join(names) or 'none'}" for verdict, names in groups.items())
 
 
@@ -177,10 +176,9 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
             floor = min(floor, mean[len(mean) // 4])
             multiply_adds = own["multiply_adds"].iloc[0] / 1e6
             if mean[-1] < bottom_edge:  # would press all others into one line
-                text = f"far below: {mean[-1]:.1f} %"
-                place = {"xycoords": bottom.get_xaxis_transform(), "ha": "right", "color": colours[name]}
-                bottom.annotate(text, (multiply_adds, 0.02), **place)
-                bottom.plot(multiply_adds, 0, transform=bottom.get_xaxis_transform(), clip_on=False, marker="v", color=colours[name])  # fmt: skip
+                text = f"far below: {mean[-1]:.1f} % \u25bc"
+                bottom.text(multiply_adds, 0.02, text, color=colours[name], ha="right", transform=bottom.get_xaxis_transform())  # fmt: skip
+                bottom.update_datalim([(multiply_adds, mean[-1])], updatey=False)
                 continue
             low, high = interval(own["accuracy"])
             error = [[mean[-1] - low], [high - mean[-1]]]

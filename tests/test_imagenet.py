@@ -75,8 +75,7 @@ def small_blocks(monkeypatch):
 
 
 def run_main(monkeypatch, *arguments) -> None:
-    # Processes that read images would leave a handler of SIGCHLD behind in the process of the tests. A library of those that other tests
-    # load there takes away the stack of such handlers, so that the next program that ends would crash the process.
+    # No processes that read images: their handler may crash the process of the tests (tests/conftest.py says how).
     arguments = ("--dataloader_num_workers", 0, *arguments)
     monkeypatch.setattr(sys, "argv", ["imagenet.py", *map(str, arguments)])
     imagenet.main()
