@@ -82,8 +82,8 @@ benchmark-learning: $(DEV)  ## Train CrossViT, other fusion schemes and ViTs on 
 	$(BIN)/python benchmarks/learning.py
 
 pictures: $(DEV) quickstart  ## Draw the pictures of the documents again
-	$(BIN)/python docs/draw_architecture.py
-	$(BIN)/python docs/draw_demo.py
+	$(BIN)/python benchmarks/draw_architecture.py
+	$(BIN)/python benchmarks/draw_demo.py
 
 clean:  ## Remove everything that was built or written
 	rm -rf $(VENV) build dist outputs *.egg-info

@@ -14,7 +14,7 @@
 """
 Runs examples/batch_inference.py on the 2,624 photographs of the package elpv-dataset and on files that are no images: without a fault, with
 a worker and then the whole job killed, and for ten minutes while the memory of its processes is read. Writes the key "batch" of
-docs/using_a_model_load.json.
+docs/results/using_a_model_load.json.
 
     python benchmarks/batch_load.py                 15 minutes on two CPU cores
     python benchmarks/batch_load.py --seconds 60    5 minutes

@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 Puts load on the page of examples/demo: many visitors at once, some of them with files that are no images, and then a steady stream while the
-memory of its process is read. Writes the key "demo" of docs/using_a_model_load.json.
+memory of its process is read. Writes the key "demo" of docs/results/using_a_model_load.json.
 
     python benchmarks/demo_load.py                 12 minutes, after `make quickstart`
     python benchmarks/demo_load.py --seconds 60    3 minutes

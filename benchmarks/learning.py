@@ -42,7 +42,7 @@ import torch
 from filelock import FileLock
 from learning_data import SETS, Images, ImageSet, Preparation, Recipe, Split
 from learning_report import NAMES, OTHER_FUSIONS, write_report
-from pages import DOCS, measured_by
+from pages import RESULTS, measured_by
 from speed import multiply_adds
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
@@ -415,7 +415,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--variant", choices=CROSSVIT_VARIANTS, help="a published size, by default a small one")
     parser.add_argument("--parts", nargs="+", choices=("runs", "steps", "report"), default=("runs", "steps", "report"))
     parser.add_argument("--quick", action="store_true", help="a few images and one epoch, in a folder that is deleted")
-    parser.add_argument("--results", type=Path, help="by default docs/learning.json; with another file, tables and pictures lie beside it")  # fmt: skip
+    parser.add_argument("--results", type=Path, help="by default docs/results/learning.json; with another file, tables and pictures lie beside it")  # fmt: skip
     for option in fields(Recipe):
         parser.add_argument(f"--{option.name}", type=type(option.default) if isinstance(option.default, (str, float)) else int, help="in place of each set's own")  # fmt: skip
     arguments = parser.parse_args()
@@ -437,7 +437,7 @@ def main():
     for name in arguments.sets:
         SETS[name].check()
     with tempfile.TemporaryDirectory() as temporary:
-        default = DOCS / "learning.json"
+        default = RESULTS / "learning.json"
         path = arguments.results or (Path(temporary) / "learning.json" if arguments.quick else default)
         results = Results(path)
         for name in arguments.sets:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from learning_data import SETS
 from matplotlib.ticker import MaxNLocator
-from pages import DOCS, fill
+from pages import RESULTS, fill
 from scipy import stats
 
 from crossvit.benchmark import ratios
@@ -257,7 +257,7 @@ def write_report(results: dict[str, Any], path: Path, is_page: bool) -> None:
     places["machine"] = "\n\n".join(machines)
     for place, text in places.items():
         print(f"\n{place}\n{text}")
-    folder = DOCS if is_page else path.parent
+    folder = RESULTS if is_page else path.parent
     draw_learning(runs, folder / "learning.png")
     draw_disturbed(runs, folder / "learning_disturbed.png")
     if is_page:

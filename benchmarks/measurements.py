@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pages import DOCS, processor_name
+from pages import RESULTS, processor_name
 
 from crossvit.benchmark import Call
 
@@ -124,7 +124,7 @@ def memory_figures(samples: list[float]) -> dict[str, Any]:
 
 def write_load(key: str, values: dict[str, Any], package: str) -> None:
     """Writes what a part of docs/using_a_model.md did under load, with this machine and the version of the package that it runs on."""
-    path = DOCS / "using_a_model_load.json"
+    path = RESULTS / "using_a_model_load.json"
     machine = this_machine("cpu")
     machine["versions"][package] = version(package)
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

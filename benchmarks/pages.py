@@ -26,6 +26,7 @@ import torch
 
 
 DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS / "results"  # pictures of the pages, and measurements that they are made from
 
 
 def processor_name() -> str:

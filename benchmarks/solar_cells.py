@@ -28,7 +28,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pages import DOCS, fill, measured_by
+from pages import RESULTS, fill, measured_by
 
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +111,7 @@ def main():
     subprocess.run([sys.executable, str(EXAMPLE), "--output_dir", str(OUTPUT)], cwd=ROOT, check=True)
     results = json.loads((ROOT / OUTPUT / "results.json").read_text())
     sys.path.insert(0, str((ROOT / EXAMPLE).parent))  # of what the examples share
-    shutil.copy(ROOT / OUTPUT / "results.png", DOCS / "solar_cells.png")
+    shutil.copy(ROOT / OUTPUT / "results.png", RESULTS / "solar_cells.png")
     packages = ("elpv-dataset", "torch", "transformers", "scikit-learn", "scipy")
     places = {
         "data": data_table(runpy.run_path(str(ROOT / EXAMPLE))["load_cells"]()),

@@ -42,7 +42,7 @@ import torch
 import transformers
 from images import photos, pipeline_calls, processor_calls, save_timm_model
 from measurements import Results, peak_bytes, this_machine
-from pages import DOCS, fill
+from pages import RESULTS, fill
 from parity import timm_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -662,7 +662,7 @@ def write_pages(results: Results, device: str) -> None:
     for page, places in tables_of(results, device).items():
         print(f"wrote {fill(page, places)}")
     if device == "cpu":
-        draw_fusion(results, DOCS / "speed_fusion.png")
+        draw_fusion(results, RESULTS / "speed_fusion.png")
 
 
 def main():
@@ -678,7 +678,9 @@ def main():
         "--seconds", type=float, default=20, help="how long each comparison takes, at least five rounds"
     )
     parser.add_argument(
-        "--results", type=Path, help="the JSON file, by default docs/speed_cpu.json or docs/speed_cuda.json"
+        "--results",
+        type=Path,
+        help="the JSON file, by default docs/results/speed_cpu.json or docs/results/speed_cuda.json",
     )
     parser.add_argument("--page", action="store_true", help="measure nothing, and write the page from the results")
     arguments = parser.parse_args()
@@ -686,7 +688,7 @@ def main():
     parts = arguments.only or [name for name in WORKS if not (arguments.quick and name == "modes")]
     variants, batches = arguments.variants, arguments.batches or BATCHES[device]
     with tempfile.TemporaryDirectory() as temporary:
-        path = arguments.results or DOCS / f"speed_{device}.json"
+        path = arguments.results or RESULTS / f"speed_{device}.json"
         if arguments.quick:
             path, variants, batches, arguments.seconds = Path(temporary) / "quick.json", VARIANTS[:1], (1, 8), 2
         machine = json.loads(path.read_text())["machine"] if arguments.page else this_machine(device)

@@ -34,7 +34,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from pages import DOCS, fill, measured_by
+from pages import RESULTS, fill, measured_by
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
@@ -164,7 +164,7 @@ def main():
             results = json.loads((output / "all_results.json").read_text())
             rows.append(f"| {name} | {results['eval_accuracy']:.4f} | {results['eval_macro_f1']:.4f} |")
             if number == 0:
-                shutil.copy(output / "training.png", DOCS / "training_run.png")
+                shutil.copy(output / "training.png", RESULTS / "training_run.png")
             progress.update()
         for name in PARALLEL:
             progress.set_description(f"{name}, one process")
@@ -179,7 +179,7 @@ def main():
                 differences.append(np.abs(losses(one) - losses(two)).max())
                 progress.update()
             parallel.append(f"| {name} | {len(losses(one))} | {differences[0]:.1e} | {differences[1]:.1e} |")
-    draw_recipes(DOCS / "training_recipes.png")
+    draw_recipes(RESULTS / "training_recipes.png")
 
     commands = [f'DATA="{DATA}"', f'FINE_TUNING="{FINE_TUNING}"']
     for name, command in COMMANDS.items():

@@ -17,7 +17,7 @@ trusted, and fills the page and its pictures:
 
     python benchmarks/using_a_model.py          4 minutes, after `make quickstart`
 
-What the page says about load comes from docs/using_a_model_load.json, which batch_load.py and demo_load.py write.
+What the page says about load comes from docs/results/using_a_model_load.json, which batch_load.py and demo_load.py write.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from pages import DOCS, fill, measured_by
+from pages import DOCS, RESULTS, fill, measured_by
 from scipy.stats import bootstrap
 from tqdm import tqdm
 from transformers.image_utils import load_image
@@ -202,11 +202,11 @@ def measure_commands() -> dict[str, str]:
     if not (SHORT / "model").exists():
         command = [sys.executable, "examples/quickstart.py", "--num_train_epochs", "4", "--output_dir", str(SHORT)]
         subprocess.run(command, cwd=ROOT, check=True)
-    load = json.loads((DOCS / "using_a_model_load.json").read_text(encoding="utf-8"))
+    load = json.loads((RESULTS / "using_a_model_load.json").read_text(encoding="utf-8"))
     shutil.rmtree("outputs/predictions", ignore_errors=True)
     printed = run_commands()
     for written, name in PICTURES.items():
-        shutil.copy(written, DOCS / name)
+        shutil.copy(written, RESULTS / name)
     return {
         "evaluation": as_text(printed["evaluate_model"]),
         "batch rows": first_rows(Path("outputs/predictions/predictions")),
@@ -221,8 +221,8 @@ def measure_maps() -> dict[str, str]:
     paths = sorted((QUICKSTART / "digits" / "test").rglob("*.png"))
     pixel_values = image_processor([load_image(str(path)) for path in paths], return_tensors="pt").pixel_values
     curves = measure(model, pixel_values)
-    draw(curves, DOCS / "using_a_model_curves.png")
-    explain.main([str(QUICKSTART / "model"), str(paths[0]), "--output", str(DOCS / "using_a_model_why.png")])
+    draw(curves, RESULTS / "using_a_model_curves.png")
+    explain.main([str(QUICKSTART / "model"), str(paths[0]), "--output", str(RESULTS / "using_a_model_why.png")])
     return {"trust": f"On {len(paths)} scanned digits:\n\n{table(curves)}"}
 
 

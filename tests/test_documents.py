@@ -224,7 +224,9 @@ def test_measured_pages_name_the_same_versions():
             assert packages.keys() >= {"torch", "transformers"}, page
             for package, version in packages.items():
                 versions.setdefault(package, {})[f"{page}, {script}"] = version
-    for package, version in json.loads((ROOT / "docs" / "speed_cpu.json").read_text())["machine"]["versions"].items():
+    for package, version in json.loads((ROOT / "docs" / "results" / "speed_cpu.json").read_text())["machine"][
+        "versions"
+    ].items():
         versions.setdefault(package, {})["speed"] = version
     assert not {package: pages for package, pages in versions.items() if len(set(pages.values())) > 1}
 

@@ -165,7 +165,7 @@ def test_results_of_another_machine_are_refused(tmp_path):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_pages_show_what_was_measured(device):
     """The tables, made again from the results, are those of the pages and of the README."""
-    path = ROOT / "docs" / f"speed_{device}.json"
+    path = ROOT / "docs" / "results" / f"speed_{device}.json"
     results = measurements.Results(path, json.loads(path.read_text())["machine"])
     for page, places in speed.tables_of(results, device).items():
         text = (ROOT / "docs" / page).read_text()

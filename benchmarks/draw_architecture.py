@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Draws docs/architecture.png, the picture of the README: one photo, two patch sizes, and the fusion of the branches.
+Draws docs/results/architecture.png, the picture of the README: one photo, two patch sizes, and the fusion of the branches.
 
-    python docs/draw_architecture.py          a few seconds
+    python benchmarks/draw_architecture.py          a few seconds
 
 The photo is china.jpg of scikit-learn's sample images, by danielbuechele, CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/):
 https://www.flickr.com/photos/danielbuechele/6061409035/. This script crops and resizes it. A page that shows the picture must say so.
@@ -111,6 +111,6 @@ def draw(path: Path):
 
 
 if __name__ == "__main__":
-    output = Path(__file__).parent / "architecture.png"
+    output = Path(__file__).parents[1] / "docs" / "results" / "architecture.png"
     draw(output)
     print(f"wrote {output}")

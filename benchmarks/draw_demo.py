@@ -12,14 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Draws docs/demo.png, the page of examples/demo with the model of the quickstart, in Chromium (the Debian packages chromium and
+Draws docs/results/demo.png, the page of examples/demo with the model of the quickstart, in Chromium (the Debian packages chromium and
 chromium-driver).
 
-    python docs/draw_demo.py          20 seconds, after `make quickstart`
+    python benchmarks/draw_demo.py          20 seconds, after `make quickstart`
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -29,8 +28,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 
-DOCS = Path(__file__).parent
-sys.path.append(str(DOCS.parent / "benchmarks"))
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 from demo_load import QUICKSTART, serve  # noqa: E402
 
@@ -59,5 +57,5 @@ def draw(path: Path):
 
 
 if __name__ == "__main__":
-    draw(DOCS / "demo.png")
-    print(f"wrote {DOCS / 'demo.png'}")
+    draw(RESULTS / "demo.png")
+    print(f"wrote {RESULTS / 'demo.png'}")
