@@ -34,7 +34,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 from transformers.image_utils import load_image
 
-from crossvit.deployment import Classifier, find_missing, load_for_deployment
+from crossvit.inference.backends import Classifier, find_missing, load_for_inference
 
 
 PACKAGES = ("captum", "matplotlib")
@@ -311,7 +311,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if missing := find_missing(PACKAGES):
             raise ValueError(f"this needs {', '.join(missing)}, which is not installed: {INSTALL}")
-        model, image_processor = load_for_deployment(arguments.model)
+        model, image_processor = load_for_inference(arguments.model)
         try:
             image: Image.Image = load_image(arguments.image)
         except Exception as error:

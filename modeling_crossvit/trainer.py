@@ -21,7 +21,7 @@ from accelerate import PartialState
 from huggingface_hub import ModelCard
 from transformers import Trainer, TrainerCallback
 
-from crossvit.configuration.saving_crossvit import complete_model_card
+from crossvit.hub import complete_model_card
 
 
 # An empty file in a checkpoint's folder, written when every process has written its part of the checkpoint.

@@ -86,7 +86,7 @@ ALWAYS = {
     """,
     "This model does not have RoPE": "test_model_rope_with_partial_rotation",
     "<class 'crossvit.modeling_crossvit.CrossViTModel'> has no axial RoPE layer defined.": "test_vision_axial_rope",
-    # Ours are resized with `resize_position_embeddings`, for every branch: tests/modeling_crossvit/test_loading.py.
+    # Ours are resized with `resize_position_embeddings`, for every branch: tests/weights/test_loading.py.
     "Model does not have position embeddings": "test_resize_position_vector_embeddings",
     # Mixtures of experts.
     "CrossViTModel does not support grouped_mm": """

@@ -41,7 +41,7 @@ import torch
 from small_models import with_names_of_the_release
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import to_timm_state_dict
 
 
 CASES = json.loads((Path(__file__).parent / "released_code.json").read_text())

@@ -12,48 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The published models: their architectures, the names of their classes, and timm's descriptions of them (the `config.json` of its
-repositories, and of folders that `timm.models.save_for_hf` and transformers' TimmWrapper write) as fields of `CrossViTConfig`. It travels
-with every saved model, because the configuration needs it.
+timm's descriptions of its models as fields of `CrossViTConfig`: the `config.json` of its repositories, and of folders that
+`timm.models.save_for_hf` and transformers' TimmWrapper write.
 """
 
-import contextlib
-import difflib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from crossvit.configuration.variants import CROSSVIT_VARIANTS, imagenet_classes
 
-# Table 1 of the paper, under timm's names (which give the real input size: 240 and 408, where the paper says 224 and 384).
-# Shared by all: K = 3 stages, N = 1 layer in the small branch, L = 1 fusion layer, patches of 12 and 16 pixels.
-#     name: (hidden_sizes, heads of either branch, M layers of the large branch, mlp ratio, image_sizes, convolutional stem)
-_TABLE_1 = {
-    "crossvit_tiny_240": ((96, 192), 3, 4, 4, (240, 224), False),
-    "crossvit_small_240": ((192, 384), 6, 4, 4, (240, 224), False),
-    "crossvit_base_240": ((384, 768), 12, 4, 4, (240, 224), False),
-    "crossvit_9_240": ((128, 256), 4, 3, 3, (240, 224), False),
-    "crossvit_15_240": ((192, 384), 6, 5, 3, (240, 224), False),
-    "crossvit_18_240": ((224, 448), 7, 6, 3, (240, 224), False),
-    "crossvit_9_dagger_240": ((128, 256), 4, 3, 3, (240, 224), True),
-    "crossvit_15_dagger_240": ((192, 384), 6, 5, 3, (240, 224), True),
-    "crossvit_18_dagger_240": ((224, 448), 7, 6, 3, (240, 224), True),
-    "crossvit_15_dagger_408": ((192, 384), 6, 5, 3, (408, 384), True),
-    "crossvit_18_dagger_408": ((224, 448), 7, 6, 3, (408, 384), True),
-}
-
-CROSSVIT_VARIANTS: dict[str, dict[str, Any]] = {
-    name: {
-        "hidden_sizes": list(hidden_sizes),
-        "num_attention_heads": [heads, heads],
-        "depths": [1, depth],
-        "mlp_ratios": [float(mlp_ratio), float(mlp_ratio)],
-        "image_sizes": list(image_sizes),
-        "use_convolutional_stem": stem,
-    }
-    for name, (hidden_sizes, heads, depth, mlp_ratio, image_sizes, stem) in _TABLE_1.items()
-}
-
-_IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
 
 # Arguments of timm's class that a field here means the same by. The others are translated below.
 _FIELDS = {
@@ -65,25 +32,6 @@ _FIELDS = {
     "attn_drop_rate": "attention_probs_dropout_prob",
     "drop_path_rate": "drop_path_rate",
 }
-
-
-@contextlib.contextmanager
-def suggest_published_model(name: str) -> Iterator[None]:
-    """Adds the Hub id of the published model that may have been meant by `name` to an OSError, which says that `name` was not found."""
-    try:
-        yield
-    except OSError as error:
-        variant = name.rsplit("/", 1)[-1].removesuffix(".in1k")
-        close = difflib.get_close_matches(variant, CROSSVIT_VARIANTS, n=1, cutoff=0.8)
-        meant = f"timm/{close[0]}.in1k" if close else name
-        if meant == name or Path(name).exists() or f"{meant!r}?" in str(error):
-            raise
-        raise OSError(f"{error}\nDid you mean {meant!r}?") from error
-
-
-def imagenet_classes() -> list[str]:
-    """Names of the 1,000 classes of ImageNet-1k, as torchvision has them: no two are equal."""
-    return _IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()
 
 
 def is_timm_config(config_dict: Mapping[str, Any]) -> bool:
@@ -125,8 +73,7 @@ def _class_names(timm_config: Mapping[str, Any], num_labels: int, name: str) -> 
     sources = (timm_config, timm_pretrained_cfg(timm_config))
     names = next((source[key] for source in sources for key in ("label_names", "labels") if source.get(key)), None)
     if names is None and num_labels == 1000 and "in1k" in (sources[1].get("tag") or "").split("_"):
-        # A copy of this file beside a saved model has no such list; the model carries its own names.
-        names = imagenet_classes() if _IMAGENET_CLASSES.is_file() else None
+        names = imagenet_classes()
     if not names:
         return None
     names = {int(index): label for index, label in (names.items() if isinstance(names, Mapping) else enumerate(names))}
@@ -235,13 +182,4 @@ def crossvit_config(config_dict: Mapping[str, Any], name: str, model_type: str) 
     )
 
 
-__all__ = [
-    "CROSSVIT_VARIANTS",
-    "config_from_timm",
-    "crossvit_config",
-    "imagenet_classes",
-    "is_timm_config",
-    "suggest_published_model",
-    "timm_input_size",
-    "timm_pretrained_cfg",
-]
+__all__ = ["config_from_timm", "crossvit_config", "is_timm_config", "timm_input_size", "timm_pretrained_cfg"]

@@ -15,7 +15,7 @@
 Checkpoints loaded for something else than they were saved for: another number of classes, other image sizes (against timm's
 resampling of position embeddings), another dtype, with `device_map`, in shards, in little memory.
 
-    pytest tests/modeling_crossvit/test_loading.py
+    pytest tests/weights/test_loading.py
 """
 
 import json
@@ -32,7 +32,7 @@ from timm.layers import resample_abs_pos_embed
 from transformers import AutoModel, AutoModelForImageClassification
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel, convert_checkpoint
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import to_timm_state_dict
 
 
 HEADS = {f"classifier.heads.{branch}.{name}" for branch in (0, 1) for name in ("weight", "bias")}

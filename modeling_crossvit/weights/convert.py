@@ -14,10 +14,10 @@
 """
 Published CrossViT weights as a transformers model, and back:
 
-    python -m crossvit.convert --source crossvit_15_dagger_240 --output models/crossvit_15_dagger_240
-    python -m crossvit.convert --source crossvit_15_224.pth --output models/crossvit_15_240 --push-to-hub me/crossvit_15_240
-    python -m crossvit.convert --all --output models
-    python -m crossvit.convert --source models/crossvit_15_240 --to-timm --output timm_models/crossvit_15_240
+    python -m crossvit.weights.convert --source crossvit_15_dagger_240 --output models/crossvit_15_dagger_240
+    python -m crossvit.weights.convert --source crossvit_15_224.pth --output models/crossvit_15_240 --push-to-hub me/crossvit_15_240
+    python -m crossvit.weights.convert --all --output models
+    python -m crossvit.weights.convert --source models/crossvit_15_240 --to-timm --output timm_models/crossvit_15_240
 
 A source is a model on the Hub (`timm/crossvit_15_dagger_240.in1k`), timm's name of one, or a file: `.safetensors`, or a `.pth` as the
 authors published them, which may be a whole training checkpoint. The output folder then holds the weights, the configuration with the
@@ -55,28 +55,14 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers.utils import is_sklearn_available, is_timm_available
 
-from crossvit.checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from crossvit.configuration.published_crossvit import imagenet_classes
-from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
+from crossvit.configuration.files import replace_folder
+from crossvit.configuration.variants import PUBLISHED_ACCURACIES, imagenet_classes
+from crossvit.hub import check_output, complete_model_card
 from crossvit.image_processing import CrossViTImageProcessorPil
 from crossvit.modeling_crossvit import CrossViTForImageClassification
+from crossvit.weights.checkpoints import convert_checkpoint, find_variant, read_checkpoint, to_timm_state_dict
 
-
-# Top-1 accuracy on ImageNet-1k in percent: in the paper, and of timm's copy of the weights (its results-imagenet.csv).
-PUBLISHED_ACCURACIES = {
-    "crossvit_tiny_240": (73.4, 73.352),
-    "crossvit_small_240": (81.0, 81.036),
-    "crossvit_base_240": (82.2, 82.212),
-    "crossvit_9_240": (73.9, 73.994),
-    "crossvit_15_240": (81.5, 81.522),
-    "crossvit_18_240": (82.5, 82.390),
-    "crossvit_9_dagger_240": (77.1, 76.990),
-    "crossvit_15_dagger_240": (82.3, 82.302),
-    "crossvit_18_dagger_240": (82.8, 82.494),
-    "crossvit_15_dagger_408": (83.5, 83.842),
-    "crossvit_18_dagger_408": (83.9, 84.198),
-}
 
 WEIGHTS = "model.safetensors"
 
@@ -146,47 +132,6 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
         repository = _repository(source)
         with tempfile.TemporaryDirectory() as folder:
             yield _download(repository, folder), repository
-
-
-@contextlib.contextmanager
-def replace_folder(output: Path) -> Iterator[Path]:
-    """A folder to write in. When all is written, it takes the place of `output`; when something fails, it is removed."""
-    # On the disk of `output`, because a folder cannot be renamed to another disk.
-    ancestor = next(folder for folder in output.absolute().parents if folder.is_dir())
-    with tempfile.TemporaryDirectory(dir=ancestor, prefix=f".{output.name}-") as temporary:
-        folder, previous = Path(temporary) / "new", Path(temporary) / "previous"
-        folder.mkdir()
-        yield folder
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.exists():
-            os.replace(output, previous)
-        try:
-            os.replace(folder, output)
-        except OSError:
-            if previous.exists():
-                os.replace(previous, output)
-            raise
-
-
-def check_output(output: Path, overwrite: bool, others: tuple[str, ...] = ()) -> None:
-    """
-    Refuses a folder with files that no saved model has, and without `overwrite` one that holds a model. `others` are patterns of files
-    that a command writes beside those of a saved model.
-    """
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"The output {output} is a file. Give a folder.")
-    if not output.is_dir() or not any(output.iterdir()):
-        return
-    patterns = (*SAVED_FILES, ".cache", *others)
-    foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
-    if foreign:
-        raise ValueError(
-            f"The output {output} holds {', '.join(sorted(foreign)[:3])}, which no saved model has. Give a new or empty folder."
-        )
-    if not overwrite:
-        raise ValueError(
-            f"The output {output} already holds a model. Give another folder, or --overwrite to replace it."
-        )
 
 
 def _image_processor(variant: str) -> CrossViTImageProcessorPil:
@@ -301,7 +246,9 @@ def convert_to_timm(source: str, output: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m crossvit.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m crossvit.weights.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--source", help="Hub id, timm's name of a model, or a file; with --to-timm a saved CrossViT")

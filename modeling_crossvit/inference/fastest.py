@@ -14,11 +14,11 @@
 """
 The fastest way to run a model on this computer, measured with your model and your images:
 
-    python -m crossvit.benchmark models/my_model --images photos --batch_size 1 8
+    python -m crossvit.inference.fastest models/my_model --images photos --batch_size 1 8
 
-A model is what `from_pretrained` takes. Each form of `crossvit.deployment.FORMS` is made and timed on the CPU, all of them in turns. Half
-of the images calibrate int8, and on the other half the labels of each form are compared with those of PyTorch without changes ("eager").
-A form that keeps fewer than 99 % of them is never recommended.
+A model is what `from_pretrained` takes. Each backend of `crossvit.inference.backends.BACKENDS` is made and timed on the CPU, all of them in turns. Half
+of the images calibrate int8, and on the other half the labels of each backend are compared with those of PyTorch without changes ("eager").
+A backend that keeps fewer than 99 % of them is never recommended.
 """
 
 import argparse
@@ -35,20 +35,20 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from crossvit.deployment import (
-    FORMS,
+from crossvit.inference.backends import (
+    BACKENDS,
     INSTALL,
+    Backend,
     Classifier,
-    Form,
     Predict,
     find_missing,
-    load_for_deployment,
+    load_for_inference,
     quiet,
     read_images,
 )
 
 
-EAGER = next(iter(FORMS))
+EAGER = next(iter(BACKENDS))
 LEAST_EQUAL_LABELS = 0.99
 
 Name = TypeVar("Name", bound=Hashable)
@@ -115,7 +115,7 @@ def ratios(seconds: list[float], reference: list[float]) -> tuple[float, float, 
 
 @dataclass
 class Row:
-    """What was measured of one form: a note if it could not be, or what is needed for the table."""
+    """What was measured of one backend: a note if it could not be, or what is needed for the table."""
 
     note: str | None = None
     making: float = 0.0  # seconds until it has answered a batch of each size
@@ -133,15 +133,15 @@ def _labels(predict: Predict, images: torch.Tensor, batch_size: int) -> torch.Te
 
 
 def make(
-    form: Form, model: Classifier, calibration: torch.Tensor, images: torch.Tensor, batch_sizes: list[int]
+    backend: Backend, model: Classifier, calibration: torch.Tensor, images: torch.Tensor, batch_sizes: list[int]
 ) -> tuple[Row, Predict | None, torch.Tensor | None]:
-    """The row of a form so far, the form as a function, and the labels that it gives to the images."""
-    if missing := find_missing(form.packages):
+    """The row of a backend so far, the backend as a function, and the labels that it gives to the images."""
+    if missing := find_missing(backend.packages):
         return Row(note=f"needs {', '.join(missing)}: {INSTALL}"), None, None
     try:
         with quiet():
             start = time.perf_counter()
-            predict = form.make(copy.deepcopy(model), calibration if form.needs_calibration else None)
+            predict = backend.make(copy.deepcopy(model), calibration if backend.needs_calibration else None)
             for batch_size in batch_sizes:
                 predict(images[:batch_size])
             making = time.perf_counter() - start
@@ -153,7 +153,7 @@ def make(
 def measure(
     model: Classifier, images: torch.Tensor, batch_sizes: list[int], names: list[str], rounds: int
 ) -> tuple[dict[str, Row], int]:
-    """A row for each form, and the number of images whose labels were compared."""
+    """A row for each backend, and the number of images whose labels were compared."""
     calibration, images = images[::2], images[1::2]
     rows: dict[str, Row] = {}
     functions: dict[str, Predict] = {}
@@ -161,7 +161,7 @@ def measure(
     bar = tqdm(names)
     for name in bar:
         bar.set_description(f"making {name}")
-        rows[name], predict, labels = make(FORMS[name], model, calibration, images, batch_sizes)
+        rows[name], predict, labels = make(BACKENDS[name], model, calibration, images, batch_sizes)
         if predict is None or labels is None:
             continue
         functions[name] = predict
@@ -178,12 +178,12 @@ def measure(
 
 
 def speed(rows: dict[str, Row], name: str, batch_size: int) -> tuple[float, float, float]:
-    """How many times as fast as eager the form is: the median over the rounds, and the quartiles below and above it."""
+    """How many times as fast as eager the backend is: the median over the rounds, and the quartiles below and above it."""
     return ratios(rows[name].seconds[batch_size], rows[EAGER].seconds[batch_size])
 
 
 def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
-    heads = ["form", "ready after", "equal labels"]
+    heads = ["backend", "ready after", "equal labels"]
     for batch_size in batch_sizes:
         heads += [f"batch of {batch_size}", "times as fast (middle half)"]
     lines = [heads, ["---"] * len(heads)]
@@ -201,29 +201,31 @@ def table(rows: dict[str, Row], compared: int, batch_sizes: list[int]) -> str:
 
 
 def fastest(rows: dict[str, Row], compared: int, batch_size: int) -> str:
-    """The name of the fastest form that keeps the labels."""
+    """The name of the fastest backend that keeps the labels."""
     equal = [name for name, row in rows.items() if not row.note and row.equal >= LEAST_EQUAL_LABELS * compared]
     return max(equal, key=lambda name: speed(rows, name, batch_size))
 
 
 def advice(rows: dict[str, Row], compared: int, batch_sizes: list[int], model: str, images: Path) -> str:
-    """What to write for the fastest form of each batch size."""
+    """What to write for the fastest backend of each batch size."""
     chosen: dict[str, list[str]] = {}
     for batch_size in batch_sizes:
         chosen.setdefault(fastest(rows, compared, batch_size), []).append(str(batch_size))
     text = []
     for name, sizes in chosen.items():
-        form = FORMS[name]
+        backend = BACKENDS[name]
         text.append(f"Fastest for batches of {' and '.join(sizes)}: {name}.")
-        if form.command:
-            text.append(f"Once:\n\n{form.command.format(model=model, images=images)}\n\nThen:")
-        text.append(f"{form.code.format(model=model)}\nlogits = model(pixel_values=pixel_values).logits")
+        if backend.command:
+            text.append(f"Once:\n\n{backend.command.format(model=model, images=images)}\n\nThen:")
+        text.append(f"{backend.code.format(model=model)}\nlogits = model(pixel_values=pixel_values).logits")
     return "\n\n".join(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m crossvit.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m crossvit.inference.fastest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name on the Hub or folder of a classifier")
     parser.add_argument(
@@ -231,9 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8], help="one or several, by default 1 and 8")
     parser.add_argument(
-        "--forms", nargs="+", choices=FORMS, default=list(FORMS), help="by default all", metavar="FORM"
+        "--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="by default all", metavar="BACKEND"
     )
-    parser.add_argument("--rounds", type=int, default=20, help="how often each form is timed, by default 20")
+    parser.add_argument("--rounds", type=int, default=20, help="how often each backend is timed, by default 20")
     parser.add_argument(
         "--max_images", type=int, default=1000, help="how many images are read, by default at most 1000"
     )
@@ -249,9 +251,9 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--{option} {value} is too small: expected at least {least}")
     batch_sizes = list(dict.fromkeys(arguments.batch_size))
     # Eager is always there, because the others are compared with it.
-    names = [name for name in FORMS if name == EAGER or name in arguments.forms]
+    names = [name for name in BACKENDS if name == EAGER or name in arguments.backends]
     try:
-        model, image_processor = load_for_deployment(arguments.model)
+        model, image_processor = load_for_inference(arguments.model)
         images = read_images(arguments.images, image_processor, arguments.max_images)
         if len(images) < 2 * max(batch_sizes):
             raise ValueError(

@@ -14,26 +14,27 @@
 """
 A trained classifier as a folder that ONNX Runtime or OpenVINO runs, for batches of any size:
 
-    python -m crossvit.export models/my_model exported --format openvino
-    python -m crossvit.export models/my_model exported --format openvino --int8 --images photos
+    python -m crossvit.inference.export models/my_model exported --format openvino
+    python -m crossvit.inference.export models/my_model exported --format openvino --int8 --images photos
 
 A model is what `from_pretrained` takes. The folder then holds the program, the configuration with the names of the classes, and the
-image processor. `crossvit.deployment.load_exported` loads it. `--int8` takes the ranges of its numbers from the images: a few hundred like
+image processor. `crossvit.inference.backends.load_exported` loads it. `--int8` takes the ranges of its numbers from the images: a few hundred like
 those that the model will see, without labels.
 """
 
 import argparse
 from pathlib import Path
 
-from crossvit.convert import check_output, replace_folder
-from crossvit.deployment import (
+from crossvit.configuration.files import replace_folder
+from crossvit.hub import check_output
+from crossvit.inference.backends import (
     CALIBRATION_IMAGES,
     FORMATS,
     INSTALL,
     INT8_PACKAGES,
     export_model,
     find_missing,
-    load_for_deployment,
+    load_for_inference,
     quiet,
     read_images,
 )
@@ -67,7 +68,7 @@ def export(
     check_output(output, overwrite, EXPORTED_FILES)
     if missing := find_missing(INT8_PACKAGES if images else FORMATS[format]):
         raise ValueError(f"--format {format} needs {', '.join(missing)}, which is not installed: {INSTALL}")
-    classifier, image_processor = load_for_deployment(model)
+    classifier, image_processor = load_for_inference(model)
     calibration = None if images is None else read_images(images, image_processor, CALIBRATION_IMAGES)
     with quiet():
         exported = export_model(classifier, format, calibration)
@@ -78,7 +79,9 @@ def export(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m crossvit.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m crossvit.inference.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name on the Hub or folder of a classifier")
     parser.add_argument("output", type=Path, help="folder to write, made if it does not exist")
@@ -100,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"error: {error}") from error
     print(
         f"{arguments.output} is written. Load it with:\n\n"
-        f'from crossvit.deployment import load_exported\nmodel = load_exported("{arguments.output}")'
+        f'from crossvit.inference.backends import load_exported\nmodel = load_exported("{arguments.output}")'
     )
 
 

@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Loading a CrossViT from what it was not saved as: checkpoints with the names of timm or of the authors' release (IBM/CrossViT), and
-checkpoints for other image sizes; and the refusal of what holds no CrossViT. It travels with every saved model.
+Loading a CrossViT from what it was not saved as: the repositories and folders of timm, weights with timm's or the release's names, and
+checkpoints for other image sizes; and the refusal of what holds no CrossViT.
 """
 
 import copy
@@ -21,71 +21,23 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
 from transformers.utils import logging
 
-from crossvit.configuration.configuration_crossvit import CrossViTConfig
-from crossvit.configuration.published_crossvit import suggest_published_model
+import crossvit.weights.names  # noqa: F401, registers the table of names
+from crossvit.configuration.variants import suggest_published_model
 
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel as _Base
 else:
-    PreTrainedModel = object  # The mixin below names it for type checkers.
+    _Base = object  # The mixin below names it for type checkers.
 
 logger = logging.get_logger(__name__)
 
 
-def _attention(timm: str, ours: str) -> list[WeightRenaming]:
-    """The four projections of a cross-attention, behind a prefix with one captured index."""
-    projections = {"wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "proj": "o_proj"}
-    return [WeightRenaming(rf"{timm}\.{source}\.", rf"{ours}\.{target}\.") for source, target in projections.items()]
-
-
-# One table for both directions: timm's key pattern, ours. transformers applies the renamings from the top down, then the
-# converter; from the bottom up in the other direction. Both sides are regular expressions; a pair may share one captured index.
-CHECKPOINT_CONVERSION: list[WeightConverter | WeightRenaming] = [
-    # IBM's spelling. It is read and never written: in the other direction the rules for timm's spelling come first.
-    WeightRenaming(r"cls_token\.(\d+)", r"embeddings\.\1\.cls_token"),
-    WeightRenaming(r"pos_embed\.(\d+)", r"embeddings\.\1\.position_embeddings"),
-    WeightRenaming(r"cls_token_(\d+)", r"embeddings\.\1\.cls_token"),
-    WeightRenaming(r"pos_embed_(\d+)", r"embeddings\.\1\.position_embeddings"),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.0\.", r"embeddings\.\1\.patch_embeddings\.conv1\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.2\.", r"embeddings\.\1\.patch_embeddings\.conv2\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.4\.", r"embeddings\.\1\.patch_embeddings\.conv3\."),
-    WeightRenaming(r"patch_embed\.(\d+)\.proj\.", r"embeddings\.\1\.patch_embeddings\.projection\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.0\.", r"fusions\.\1\.output_projection\.layernorm\."),
-    WeightRenaming(r"revert_projs\.(\d+)\.2\.", r"fusions\.\1\.output_projection\.dense\."),
-    WeightRenaming(r"projs\.(\d+)\.0\.", r"fusions\.\1\.input_projection\.layernorm\."),
-    WeightRenaming(r"projs\.(\d+)\.2\.", r"fusions\.\1\.input_projection\.dense\."),
-    WeightRenaming(r"fusion\.(\d+)\.norm1\.", r"fusions\.\1\.layernorm\."),
-    *_attention(r"fusion\.(\d+)\.attn", r"fusions\.\1\.cross_attention"),
-    WeightRenaming(r"fusion\.(\d+)\.refinements\.", r"fusions\.\1\.refinements\."),
-    WeightRenaming(r"refinements\.(\d+)\.norm1\.", r"refinements\.\1\.layernorm\."),
-    *_attention(r"refinements\.(\d+)\.attn", r"refinements\.\1\.cls_attention"),
-    WeightRenaming(r"(\d+)\.blocks\.", r"\1\.layers\."),
-    WeightRenaming(r"blocks\.", r"stages\."),
-    WeightRenaming(r"\.norm1\.", r"\.layernorm_before\."),
-    WeightRenaming(r"\.norm2\.", r"\.layernorm_after\."),
-    WeightRenaming(r"\.attn\.proj\.", r"\.attention\.o_proj\."),
-    WeightRenaming(r"norm\.(\d+)\.", r"layernorms\.\1\."),
-    WeightRenaming(r"head\.(\d+)\.", r"classifier\.heads\.\1\."),
-    WeightConverter(
-        source_patterns=r"\.attn\.qkv\.",
-        target_patterns=[r"\.attention\.q_proj\.", r"\.attention\.k_proj\.", r"\.attention\.v_proj\."],
-        operations=[Chunk(dim=0)],
-    ),
-]
-
-# From here on, `from_pretrained` reads a folder whose weights have timm's or IBM's names.
-register_checkpoint_conversion_mapping(CrossViTConfig.model_type, CHECKPOINT_CONVERSION, overwrite=True)
-
-
-def _check_that_weights_were_found(
-    model: PreTrainedModel, loading_info: dict[str, Any], name: str | os.PathLike
-) -> None:
+def _check_that_weights_were_found(model: _Base, loading_info: dict[str, Any], name: str | os.PathLike) -> None:
     """Refuses a checkpoint that has no weight for the embeddings and stages: transformers would leave the whole model random."""
     not_loaded = {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
     needed = [key for key in model.state_dict() if re.search(r"(^|\.)(embeddings|stages)\.\d", key)]
@@ -98,7 +50,7 @@ def _check_that_weights_were_found(
         )
 
 
-class CrossViTLoadingMixin(PreTrainedModel):
+class LoadingMixin(_Base):
     """Reads checkpoints of timm, of the release and for other image sizes, for a [`PreTrainedModel`]; saves under its own names."""
 
     @classmethod
@@ -193,9 +145,17 @@ class CrossViTLoadingMixin(PreTrainedModel):
             f"{config.image_sizes} now."
         )
         branches: Any = self.base_model.embeddings
-        for embeddings in branches:
-            embeddings.resize_position_embeddings(config)
+        for branch, embeddings in enumerate(branches):
+            grid_size = config.branch_grid_size(branch)
+            with torch.no_grad():
+                positions = embeddings.interpolate_pos_encoding(*grid_size)
+            embeddings.position_embeddings = nn.Parameter(positions, embeddings.position_embeddings.requires_grad)
+            embeddings.input_size, embeddings.image_size = (
+                config.branch_image_size(0),
+                config.branch_image_size(branch),
+            )
+            embeddings.grid_size = grid_size
         self.config.image_sizes = config.image_sizes
 
 
-__all__ = ["CHECKPOINT_CONVERSION", "CrossViTLoadingMixin"]
+__all__ = ["LoadingMixin"]

@@ -16,7 +16,7 @@ Two faster ways to the same numbers, each against the layers as they are written
 fused form for inference. They use weights without a call of their layer. So wherever a call matters, because something watches or
 replaces a layer, the layer must be called.
 
-    pytest tests/modeling_crossvit/test_fused_crossvit.py
+    pytest tests/inference/test_optimized.py
 """
 
 import copy

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-`python -m crossvit.convert`: all 11 published architectures from files as timm and the authors publish them (random weights, since
+`python -m crossvit.weights.convert`: all 11 published architectures from files as timm and the authors publish them (random weights, since
 nothing can be downloaded here), compared with timm by the command itself and again here; back to timm; and every refusal, after
 which nothing has been written.
 
-    pytest tests/modeling_crossvit/test_convert.py
-    pytest tests/modeling_crossvit/test_convert.py -m slow     `--all`, 20 seconds
+    pytest tests/weights/test_convert.py
+    pytest tests/weights/test_convert.py -m slow     `--all`, 20 seconds
 """
 
 import argparse
@@ -36,7 +36,7 @@ from small_models import with_names_of_the_release
 from transformers import pipeline
 
 from crossvit import CROSSVIT_VARIANTS, convert_checkpoint
-from crossvit import convert as command
+from crossvit.weights import convert as command
 from crossvit.configuration.published_crossvit import imagenet_classes
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 
@@ -231,7 +231,7 @@ def test_a_full_disk_leaves_the_previous_model(weights, tmp_path):
     (tmp_path / "model" / "config.json").write_text("{}")
     code = f"""
 import resource, signal
-from crossvit.convert import main
+from crossvit.weights.convert import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 main(["--source", {str(weights)!r}, "--output", {str(tmp_path / "model")!r}, "--overwrite"])
@@ -245,7 +245,7 @@ main(["--source", {str(weights)!r}, "--output", {str(tmp_path / "model")!r}, "--
 def test_no_network(tmp_path):
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": None}
     arguments = ["--source", "crossvit_tiny_240", "--output", str(tmp_path / "model")]
-    process = run_python(f"from crossvit.convert import main\nmain({arguments!r})", tmp_path, environment)
+    process = run_python(f"from crossvit.weights.convert import main\nmain({arguments!r})", tmp_path, environment)
     assert process.returncode == 1
     # torchao, where it is installed, makes PyTorch log warnings when transformers imports it.
     errors = re.sub(r"^W\d{4} .*_pytree\.py.*\n", "", process.stderr, flags=re.M)

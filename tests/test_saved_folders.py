@@ -16,7 +16,7 @@ Saved models carry their code: in a process where this package cannot be importe
 every Auto class and pipeline with the same numbers bit for bit, saves it again, and loads that copy; where the package is
 installed, its code is used and nothing is asked. Model cards say what the model is.
 
-    pytest tests/modeling_crossvit/test_saving_crossvit.py
+    pytest tests/test_saved_folders.py
 """
 
 import json

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The ways to run a trained classifier on a CPU: PyTorch as it is, with fused or compiled layers, in bfloat16 or int8, and exported to ONNX
-Runtime or OpenVINO. `FORMS` lists them. `python -m crossvit.benchmark` measures them with a user's model and images, and
-`python -m crossvit.export` writes a folder that `load_exported` loads.
+The ways to run a trained classifier on a CPU: PyTorch as it is, optimized or with compiled layers, in bfloat16 or int8, and exported to ONNX
+Runtime or OpenVINO. `BACKENDS` lists them. `python -m crossvit.inference.fastest` measures them with a user's model and images, and
+`python -m crossvit.inference.export` writes a folder that `load_exported` loads.
 """
 
 import contextlib
@@ -38,6 +38,7 @@ from transformers import PreTrainedModel
 from transformers.image_utils import load_image
 
 from crossvit.image_processing import CrossViTImageProcessorPil
+from crossvit.inference.optimized import optimize
 from crossvit.modeling_crossvit import (
     CrossViTEmbeddings,
     CrossViTForImageClassification,
@@ -57,7 +58,7 @@ AnyModel = TypeVar("AnyModel", bound=PreTrainedModel)
 # The packages that each format takes to export and to run.
 FORMATS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 INT8_PACKAGES = ("openvino", "nncf")
-# All of them, and those of the other forms.
+# All of them, and those of the other backends.
 INSTALL = 'pip install "transformers-crossvit[export]"'
 
 # Images beyond this number make the ranges of int8 no better: it is the default of NNCF.
@@ -101,7 +102,7 @@ def compile_layers(model: AnyModel, fusions: bool = False, **kwargs: Any) -> Any
 
     ```python
     >>> from crossvit import CrossViTConfig, CrossViTForImageClassification
-    >>> from crossvit.deployment import compile_layers
+    >>> from crossvit.inference.backends import compile_layers
 
     >>> config = CrossViTConfig.from_variant("crossvit_tiny_240")
     >>> model = compile_layers(CrossViTForImageClassification(config).eval())
@@ -199,7 +200,7 @@ def _runtime_options(format: str, config: dict[str, Any] | None = None) -> dict[
 
 def load_exported(folder: str | Path, **kwargs: Any) -> "ExportedModel":
     """
-    Loads a folder that `python -m crossvit.export` wrote, to run on the CPU with as many threads as PyTorch has.
+    Loads a folder that `python -m crossvit.inference.export` wrote, to run on the CPU with as many threads as PyTorch has.
 
     Args:
         folder: The folder.
@@ -219,7 +220,7 @@ def load_exported(folder: str | Path, **kwargs: Any) -> "ExportedModel":
     manifest = Path(folder) / EXPORT_MANIFEST_FILE
     if not manifest.is_file():
         raise ValueError(
-            f"{folder} holds no exported model: there is no {EXPORT_MANIFEST_FILE}. Give a folder that `python -m crossvit.export MODEL "
+            f"{folder} holds no exported model: there is no {EXPORT_MANIFEST_FILE}. Give a folder that `python -m crossvit.inference.export MODEL "
             "FOLDER --format openvino` wrote."
         )
     format = json.loads(manifest.read_text(encoding="utf-8"))["export_format"]
@@ -247,7 +248,7 @@ def _torchao_int8(model: Classifier) -> Classifier:
 
 
 @dataclass(frozen=True)
-class Form:
+class Backend:
     """
     One way to run a model.
 
@@ -271,19 +272,19 @@ def _pytorch(
     code: str = "",
     imports: str = "",
     packages: tuple[str, ...] = (),
-) -> Form:
-    """A form that changes the model, and the line of code that does it."""
+) -> Backend:
+    """A backend that changes the model, and the line of code that does it."""
     lines = (
         "from crossvit import CrossViTForImageClassification",
         imports,
         'model = CrossViTForImageClassification.from_pretrained("{model}").eval()',
         code,
     )
-    return Form(lambda model, _: _classify(change(model)), "\n".join(filter(None, lines)), packages=packages)
+    return Backend(lambda model, _: _classify(change(model)), "\n".join(filter(None, lines)), packages=packages)
 
 
-def _runtime(format: str, int8: bool = False, precision: str | None = None) -> Form:
-    """A form that is exported. `precision` is OpenVINO's `INFERENCE_PRECISION_HINT`."""
+def _runtime(format: str, int8: bool = False, precision: str | None = None) -> Backend:
+    """A backend that runs an exported program. `precision` is OpenVINO's `INFERENCE_PRECISION_HINT`."""
     config = {"INFERENCE_PRECISION_HINT": precision} if precision else None
     arguments = f', config={{{{"INFERENCE_PRECISION_HINT": "{precision}"}}}}' if precision else ""
 
@@ -291,24 +292,25 @@ def _runtime(format: str, int8: bool = False, precision: str | None = None) -> F
         exported = export_model(model, format, calibration if int8 else None)
         return _classify(exported.to("cpu", **_runtime_options(format, config)))
 
-    return Form(
+    return Backend(
         make,
-        f'from crossvit.deployment import load_exported\nmodel = load_exported("exported"{arguments})',
-        f"python -m crossvit.export {{model}} exported --format {format}{' --int8 --images {images}' if int8 else ''}",
+        f'from crossvit.inference.backends import load_exported\nmodel = load_exported("exported"{arguments})',
+        f"python -m crossvit.inference.export {{model}} exported --format {format}{' --int8 --images {images}' if int8 else ''}",
         INT8_PACKAGES if int8 else FORMATS[format],
         int8,
     )
 
 
-_COMPILE = "from crossvit.deployment import compile_layers"
+_OPTIMIZE = "from crossvit import optimize"
+_COMPILE = "from crossvit.inference.backends import compile_layers"
 
 # The first is what the others are compared with. OpenVINO chooses bfloat16 by itself where the processor has instructions for it.
-FORMS = {
+BACKENDS = {
     "eager": _pytorch(lambda model: model),
-    "fused": _pytorch(lambda model: model.fuse_for_inference(), "model.fuse_for_inference()"),
+    "optimized": _pytorch(optimize, "model = optimize(model)", _OPTIMIZE),
     "bfloat16": _pytorch(lambda model: model.bfloat16(), "model.bfloat16()"),
-    "fused, bfloat16": _pytorch(
-        lambda model: model.bfloat16().fuse_for_inference(), "model.bfloat16().fuse_for_inference()"
+    "optimized, bfloat16": _pytorch(
+        lambda model: optimize(model.bfloat16()), "model = optimize(model.bfloat16())", _OPTIMIZE
     ),
     "compiled": _pytorch(torch.compile, "model = torch.compile(model)", "import torch"),
     "compiled by layers": _pytorch(compile_layers, "compile_layers(model)", _COMPILE),
@@ -337,7 +339,7 @@ def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, 
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings and path.is_file())
     if not paths:
         raise ValueError(
-            f"--images {folder} {'holds no images' if Path(folder).is_dir() else 'is no folder'}. Expected a folder with image files, which "
+            f"--images {folder} {'holds no images' if Path(folder).is_dir() else 'is not a folder'}. Expected a folder with image files, which "
             "may lie in folders inside it."
         )
     count = min(limit, len(paths))
@@ -352,7 +354,7 @@ def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, 
     return torch.cat(pixel_values)
 
 
-def load_for_deployment(name: str) -> tuple[Classifier, CrossViTImageProcessorPil]:
+def load_for_inference(name: str) -> tuple[Classifier, CrossViTImageProcessorPil]:
     """A classifier in evaluation mode and in float32, and its image processor, by the name or folder that `from_pretrained` takes."""
     model = Classifier.from_pretrained(name, dtype=torch.float32).eval()
     return model, CrossViTImageProcessorPil.from_pretrained(name)

@@ -15,7 +15,7 @@
 convert_checkpoint and back, against timm's models: every architecture bit for bit, own architectures with other depths, widths,
 fusion layers and branches, all kinds of source, and refusals that list what does not fit.
 
-    pytest tests/modeling_crossvit/test_checkpoints.py
+    pytest tests/weights/test_checkpoints.py
 """
 
 import argparse
@@ -29,7 +29,7 @@ from small_models import TIMM_SMALL, small_config, with_names_of_the_release
 from timm.models.crossvit import CrossVit
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import to_timm_state_dict
 
 
 TIMM_ARGUMENTS = {

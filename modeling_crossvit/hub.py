@@ -12,111 +12,55 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-What a saved CrossViT carries beside its weights, and how it is published: the source files that load it where this package is not
-installed, and its model card. This file travels with them, so that a copy can be saved again.
-
-It lies in the folder of the configuration because configuration, image processors and models all save, and imports go one way.
+How models are published and loaded: the model card, the upload in one commit, and the base class of all models, which reads what others
+have published. The code that a saved folder carries is written with its configuration (`configuration/saved_code.py`).
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import CommitInfo, EvalResult, ModelCard, create_repo, upload_folder
 from huggingface_hub.errors import EntryNotFoundError
+from transformers import PreTrainedModel as _PreTrainedModel
 
+from crossvit.weights.loading import LoadingMixin
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-else:
-    PreTrainedModel = object  # The mixin below names it for type checkers; importing it would need PyTorch.
-
-
-# Folders whose `*_crossvit.py` files are saved. `crossvit/__init__.py` adds those of the package; where this file is a copy beside a
-# saved model, all of them lie in its own folder.
-SOURCE_FOLDERS = [Path(__file__).parent]
 
 # The files that `save_pretrained` and a model card leave in a folder.
 SAVED_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*.py", "README.md")
 
-# Imports of another file that travels: from the package in a source file, from the same folder in a copy.
-_OWN_IMPORT = re.compile(r"^from (?:crossvit)?\.(?:\w+\.)*(\w+_crossvit) import", re.MULTILINE)
+# The arguments of `save_pretrained` that are about the upload.
+_HUB_ARGUMENTS = (
+    *("repo_id", "license", "dataset", "metrics", "tags", "private"),
+    *("commit_message", "commit_description", "token", "revision", "create_pr"),
+)
 
 # transformers writes a card with this sentence for a repository that has no card.
 _PLACEHOLDER_CARD = "This model card has been automatically generated."
 
 
-def _source_files() -> dict[str, Path]:
-    """The files that can travel, by module name."""
-    return {path.stem: path for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
-
-
-def _write(path: Path, text: str) -> None:
-    """All or nothing: a full disk leaves the previous file as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _module_name(reference: str) -> str:
-    return reference.split(".")[0]
-
-
-def _available(reference: Any, sources: Mapping[str, Path]) -> Any:
+def check_output(output: Path, overwrite: bool, others: tuple[str, ...] = ()) -> None:
     """
-    An entry of an `auto_map` if its source is at hand, else None; of an entry per backend, those that are. A copy may lack files, because
-    transformers fetches only those that it needs.
+    Refuses a folder with files that no saved model has, and without `overwrite` one that holds a model. `others` are patterns of files
+    that a command writes beside those of a saved model.
     """
-    if isinstance(reference, Mapping):
-        return {backend: entry for backend, entry in reference.items() if _available(entry, sources)}
-    return reference if _module_name(reference) in sources else None
-
-
-def save_code(
-    folder: str | os.PathLike,
-    auto_map: Mapping[str, str | Mapping[str, str]],
-    registered: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """
-    Writes the source files of the classes into the folder of a saved model, and those that they import. Only their imports of each other
-    are changed, because transformers loads custom code from files that lie side by side.
-
-    Args:
-        folder: The folder, made if it is missing.
-        auto_map: Auto class names and the classes for them, as `module.class`, or a dictionary of these by backend.
-        registered: The `auto_map` so far. Classes of the user's own, entered by `register_for_auto_class`, stay.
-
-    Returns:
-        The `auto_map` for the folder.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = _source_files()
-    saved = {auto: kept for auto, reference in auto_map.items() if (kept := _available(reference, sources))}
-    entries = [
-        entry
-        for reference in saved.values()
-        for entry in (reference.values() if isinstance(reference, dict) else [reference])
-    ]
-    module_names = list(dict.fromkeys(map(_module_name, entries)))
-    for module_name in module_names:  # The list grows by what each file imports.
-        text = sources[module_name].read_text(encoding="utf-8")
-        module_names += [name for name in _OWN_IMPORT.findall(text) if name not in module_names]
-        _write(folder / f"{module_name}.py", _OWN_IMPORT.sub(r"from .\1 import", text))
-    own = {
-        auto: reference
-        for auto, reference in (registered or {}).items()
-        if isinstance(reference, str)
-        and _module_name(reference) not in module_names
-        and (folder / f"{_module_name(reference)}.py").is_file()
-    }
-    return {**saved, **own}
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"The output {output} is a file. Give a folder.")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    patterns = (*SAVED_FILES, ".cache", *others)
+    foreign = [path.name for path in output.iterdir() if not any(path.match(pattern) for pattern in patterns)]
+    if foreign:
+        raise ValueError(
+            f"The output {output} holds {', '.join(sorted(foreign)[:3])}, which no saved model has. Give a new or empty folder."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"The output {output} already holds a model. Give another folder, or --overwrite to replace it."
+        )
 
 
 def _usage(task: str, name: str) -> str:
@@ -135,10 +79,10 @@ instead of `trust_remote_code=True`.
 """
 
 
-def _introduction(model: "PreTrainedModel", name: str) -> str:
+def _introduction(model: _PreTrainedModel, name: str) -> str:
     height, width = model.config.branch_image_size(0)
     purpose = f"{model.config.num_labels} classes" if hasattr(model, "classifier") else "image features"
-    # Subclasses may fuse the branches in another way, as those of examples/fusion_schemes do.
+    # Subclasses may fuse the branches in another way, as those of research/fusion_schemes do.
     is_ours = model.config.model_type == "crossvit"
     fusion = "that are fused by cross-attention" if is_ours else f"in the form of `{type(model).__name__}`"
     return f"""
@@ -151,7 +95,7 @@ def _introduction(model: "PreTrainedModel", name: str) -> str:
 
 def complete_model_card(
     card: ModelCard | None,
-    model: "PreTrainedModel",
+    model: _PreTrainedModel,
     name: str,
     *,
     license: str | None = None,
@@ -201,8 +145,8 @@ def complete_model_card(
     return card
 
 
-class CrossViTSavingMixin(PreTrainedModel):
-    """Publishing with a complete model card, for a [`PreTrainedModel`]. The source files come with its configuration."""
+class PreTrainedModel(LoadingMixin, _PreTrainedModel):
+    """transformers' base of all models, which also reads what timm has published, and publishes with a complete model card."""
 
     def save_pretrained(
         self,
@@ -216,8 +160,7 @@ class CrossViTSavingMixin(PreTrainedModel):
         As in transformers. With `push_to_hub=True`, the other arguments of [`CrossViTPreTrainedModel.push_to_hub`] are accepted too, and
         `repo_id`, by default the name of the folder.
         """
-        hub_arguments = "repo_id license dataset metrics tags commit_message commit_description private token revision create_pr".split()
-        hub_kwargs = {name: kwargs.pop(name) for name in hub_arguments if name in kwargs}
+        hub_kwargs = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
         if push_to_hub and is_main_process:
             return self._upload(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub_kwargs})
@@ -269,4 +212,4 @@ class CrossViTSavingMixin(PreTrainedModel):
             )
 
 
-__all__ = ["SAVED_FILES", "SOURCE_FOLDERS", "CrossViTSavingMixin", "complete_model_card", "save_code"]
+__all__ = ["SAVED_FILES", "PreTrainedModel", "check_output", "complete_model_card"]

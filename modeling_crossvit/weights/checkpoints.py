@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 Checkpoints of timm and of the authors' release (IBM/CrossViT), in files or in memory, in both directions. The table of their names is
-in `loading_crossvit.py`.
+in `names.py`.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from torch import nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from crossvit.loading_crossvit import CHECKPOINT_CONVERSION
 from crossvit.modeling_crossvit import CrossViTForImageClassification
+from crossvit.weights.names import ALL_NAMES
 
 
 def _timm_key(key: str) -> str:
@@ -136,7 +136,7 @@ def to_timm_state_dict(
         state_dict: Tensors under the names of `model`'s parameters, such as its gradients. By default its weights.
     """
     # transformers reverses what a model was loaded with; this stands for a model that was loaded from timm's names.
-    loaded_from_timm: Any = SimpleNamespace(config=model.config, _weight_conversions=CHECKPOINT_CONVERSION)
+    loaded_from_timm: Any = SimpleNamespace(config=model.config, _weight_conversions=ALL_NAMES)
     state_dict = dict(model.state_dict() if state_dict is None else state_dict)
     state_dict = revert_weight_conversion(loaded_from_timm, state_dict)
     state_dict = {key.removeprefix("crossvit."): tensor for key, tensor in state_dict.items()}
@@ -223,4 +223,4 @@ def convert_checkpoint(
     return model
 
 
-__all__ = ["CHECKPOINT_CONVERSION", "convert_checkpoint", "find_variant", "read_checkpoint", "to_timm_state_dict"]
+__all__ = ["convert_checkpoint", "find_variant", "read_checkpoint", "to_timm_state_dict"]

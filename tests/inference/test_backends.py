@@ -16,8 +16,8 @@ The forms in which a model is deployed, and the commands about them: every form 
 the benchmark recommends; the benchmark recommends what is fast and keeps the labels; an exported folder works in a pipeline, and a failure
 leaves the folder that was there. The reference is the model in PyTorch without changes.
 
-    pytest tests/modeling_crossvit/test_deployment.py             two minutes, most of them in exporters
-    pytest tests/modeling_crossvit/test_deployment.py -m slow     the compiled forms, two minutes
+    pytest tests/inference/test_backends.py             two minutes, most of them in exporters
+    pytest tests/inference/test_backends.py -m slow     the compiled forms, two minutes
 """
 
 import re
@@ -34,7 +34,7 @@ from transformers import AutoImageProcessor, pipeline
 from transformers.exporters import ExportedModel
 
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, benchmark, deployment, export
-from crossvit.deployment import FORMS, Form, compile_layers, load_exported
+from crossvit.inference.backends import BACKENDS, Form, compile_layers, load_exported
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +81,17 @@ def logits(model, pixel_values) -> torch.Tensor:
 # A compiler takes half a minute for even this model.
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else []) for name, form in FORMS.items()],
+    [pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else []) for name, form in BACKENDS.items()],
 )
 def test_code_of_each_form(name, model_folder, model, digits, tmp_path, monkeypatch):
     """The command and the code that are recommended, for batches of other sizes than the exporter's example."""
     images = deployment.read_images(digits, CrossViTImageProcessor.from_pretrained(model_folder), 9)
     monkeypatch.chdir(tmp_path)
     torch.compiler.reset()
-    form = FORMS[name]
+    form = BACKENDS[name]
     if form.command:
         command = shlex.split(form.command.format(model=model_folder, images=digits))
-        assert command[:3] == ["python", "-m", "crossvit.export"]
+        assert command[:3] == ["python", "-m", "crossvit.inference.export"]
         run(export, *command[3:])
     variables = {}
     exec(form.code.format(model=model_folder), variables)
@@ -141,7 +141,7 @@ def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, ca
 
 def test_load_exported_refuses_other_folders(model_folder):
     with pytest.raises(
-        ValueError, match="holds no exported model: there is no export.json. .*python -m crossvit.export"
+        ValueError, match="holds no exported model: there is no export.json. .*python -m crossvit.inference.export"
     ):
         load_exported(model_folder)
 
@@ -189,9 +189,9 @@ def test_export_refuses_mistakes(model_folder, tmp_path, capsys, monkeypatch):
 
 def small_forms(monkeypatch, **others) -> None:
     """The first two forms, and others from functions of the model that return a function of the pixel values."""
-    forms = {name: FORMS[name] for name in ("eager", "fused")}
+    forms = {name: BACKENDS[name] for name in ("eager", "fused")}
     forms |= {name: Form(lambda model, _, make=make: make(model), f"# {name}") for name, make in others.items()}
-    monkeypatch.setattr(benchmark, "FORMS", forms)
+    monkeypatch.setattr(benchmark, "BACKENDS", forms)
 
 
 def rows_of(printed: str) -> dict[str, list[str]]:
@@ -272,7 +272,7 @@ def test_int8_is_calibrated_on_other_images_than_labels_are_compared_on(model, m
         seen["calibration"] = calibration
         return lambda images: seen.setdefault("compared", []).append(images) or logits(model, images)
 
-    monkeypatch.setattr(benchmark, "FORMS", {"eager": FORMS["eager"], "int8": Form(make, "", needs_calibration=True)})
+    monkeypatch.setattr(benchmark, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Form(make, "", needs_calibration=True)})
     images = torch.arange(10.0).view(-1, 1, 1, 1).expand(-1, 3, 48, 48)
     benchmark.measure(model, images, [2], ["eager", "int8"], rounds=2)
     assert seen["calibration"][:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
