@@ -15,10 +15,9 @@
 Images and their classes, from folders, tables of paths, parquet and WebDataset shards, and the Hub. Needs the packages of
 `pip install "transformers-crossvit[training]"`.
 
-    from crossvit.data import DataArguments, load_images
-
+    from crossvit.data import DataArguments, EvaluationTransform, load_images
     data = load_images(DataArguments(train_dir="photos"))  # photos/CLASS/IMAGE.jpg; a part of each class is held out
-    samples = data.with_transform("train", lambda image: image_processor(image, return_tensors="pt").pixel_values[0])
+    samples = data.with_transform("train", EvaluationTransform(image_processor))
 
 `data.classes` has the names of the classes, `data.splits` the encoded images of `train` and `validation` with the names of their classes,
 and `samples[0]` a dictionary of `pixel_values` (3, height, width) and `labels`. The way of an image:
@@ -39,12 +38,13 @@ from crossvit.data.checks import print_bad_images
 from crossvit.data.loading import DataArguments, ImageData, load_images
 from crossvit.data.parts import Part, list_parts
 from crossvit.data.reading import read_image
-from crossvit.data.samples import EpochCallback
+from crossvit.data.samples import EpochCallback, EvaluationTransform
 
 
 __all__ = [
     "DataArguments",
     "EpochCallback",
+    "EvaluationTransform",
     "ImageData",
     "Part",
     "list_parts",

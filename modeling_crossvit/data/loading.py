@@ -21,8 +21,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
+from sklearn.utils.class_weight import compute_class_weight
 
 from crossvit.data.checks import description, leave_out_bad_images
 from crossvit.data.classes import check_classes, listed, match_classes, read_label_map, rename_classes
@@ -148,6 +150,21 @@ class ImageData:
     def labels(self, split: str) -> list:
         """The label of each image: the name of its class, or a list of names."""
         return self.splits[split]["label"][:]
+
+    def class_weights(self) -> torch.Tensor:
+        """
+        The weights of scikit-learn's `balanced` for the loss, (classes,): classes with few training images get large ones.
+
+        Raises:
+            ValueError: If images have several labels.
+        """
+        if self.multi_label:
+            raise ValueError("--class_weights needs one label per image, but these images have several: leave it out.")
+        labels = [self.label2id[name] for name in self.labels("train")]
+        present = np.unique(labels)
+        weights = torch.ones(len(self.classes))  # a class without images has no use for its weight
+        weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels)).float()
+        return weights
 
     def match_classes(self, id2label: dict[int, str], training: bool = True) -> "ImageData | None":
         """

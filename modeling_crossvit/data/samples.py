@@ -24,7 +24,8 @@ from itertools import count
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import TrainerCallback
+from PIL.Image import Image
+from transformers import BaseImageProcessor, TrainerCallback
 
 from crossvit.data.reading import image_name, read_image
 
@@ -52,6 +53,16 @@ class SigtermGuard:
     def on_sigterm(self, *_):
         if self.training_ends:
             os._exit(128 + signal.SIGTERM)
+
+
+class EvaluationTransform:
+    """An image processor as a transform: PIL image to (3, height, width)."""
+
+    def __init__(self, image_processor: BaseImageProcessor):
+        self.image_processor = image_processor
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        return self.image_processor(image, return_tensors="pt").pixel_values[0]
 
 
 class ImageTransform:

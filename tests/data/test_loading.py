@@ -27,8 +27,11 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.utils.class_weight import compute_sample_weight
 from transformers.image_utils import load_image
 
+import crossvit.data
+from crossvit import CrossViTImageProcessor
 from crossvit.data import DataArguments, ImageData, load_images, read_image
 from crossvit.data.samples import SigtermGuard
 
@@ -329,6 +332,13 @@ def test_whole_numbers_are_in_the_order_of_their_values(load, tmp_path):
     assert data.classes == [str(number) for number in range(12)]
 
 
+def test_class_weights_are_those_of_scikit_learn(load, tmp_path):
+    data = load(train_dir=write_images(tmp_path / "photos", {"a": 40, "b": 4}))
+    weights = data.class_weights()
+    labels = [data.label2id[name] for name in data.labels("train")]
+    assert weights[labels].tolist() == pytest.approx(compute_sample_weight("balanced", labels).tolist())
+
+
 # --- images that cannot be read ---
 
 
@@ -395,3 +405,14 @@ def test_a_fingerprint_is_that_of_the_images(load, tmp_path):
     assert load(train_dir=folder).fingerprint == first
     write_images(folder, {"b": 11})
     assert load(train_dir=folder).fingerprint != first
+
+
+def test_three_lines_in_a_notebook(tmp_path, monkeypatch):
+    """The lines of the package's docstring, as they stand there."""
+    write_images(tmp_path / "photos", {"a": 4, "b": 4})
+    monkeypatch.chdir(tmp_path)
+    lines = [line.strip() for line in crossvit.data.__doc__.splitlines() if line.startswith("    ")][:3]
+    names = {"image_processor": CrossViTImageProcessor.from_image_size(48)}
+    exec("\n".join(lines), names)
+    assert names["data"].classes == ["a", "b"] and len(names["samples"]) == 6
+    assert names["samples"][0]["pixel_values"].shape == (3, 48, 48) and names["samples"][0]["labels"] == 0
