@@ -43,11 +43,18 @@ from small_models import small_config
 from transformers import pipeline
 
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import list_parts
 from crossvit.export import main as export
 
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = sorted((Path(str(files("elpv_dataset"))) / "data" / "images").glob("*.png"))[:2000]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict:
+    """The functions of the script."""
+    return runpy.run_path(str(ROOT / "examples" / "batch_inference.py"))
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +90,6 @@ def run(model, run_example, tmp_path):
     return run
 
 
-@pytest.fixture
-def parts(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    from common import image_parts
-
-    return image_parts
-
-
 def rows_of(output: Path) -> dict[str, dict]:
     rows = pq.read_table(output / "predictions").to_pylist()
     assert len({row["image"] for row in rows}) == len(rows)
@@ -112,20 +111,20 @@ def encoded(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_image_files_are_found_in_folders_and_by_patterns(parts, tmp_path):
+def test_image_files_are_found_in_folders_and_by_patterns(tmp_path):
     for name in ("a/1.png", "a/b/2.JPG", "3.webp", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PHOTOS[0], tmp_path / name)
-    found = parts.list_parts(str(tmp_path), size=2)
+    found = list_parts(str(tmp_path), size=2)
     assert [part.length for part in found] == [2, 1]
     rows = [row for part in found for row in part.read()]
     assert [row["image"] for row in rows] == [str(tmp_path / name) for name in ("3.webp", "a/1.png", "a/b/2.JPG")]
-    (only,) = parts.list_parts(str(tmp_path / "**" / "*.JPG"), size=2)
+    (only,) = list_parts(str(tmp_path / "**" / "*.JPG"), size=2)
     assert [row["path"] for row in only.read()] == [str(tmp_path / "a/b/2.JPG")]
 
 
 @pytest.mark.parametrize("kind", ["struct", "bytes", "path"])
-def test_parquet_files_give_each_row_a_name(kind, parts, tmp_path):
+def test_parquet_files_give_each_row_a_name(kind, tmp_path):
     for photo in PHOTOS[:5]:
         shutil.copy(photo, tmp_path)
     values = {
@@ -135,7 +134,7 @@ def test_parquet_files_give_each_row_a_name(kind, parts, tmp_path):
     }
     file = tmp_path / "data.parquet"
     pq.write_table(pa.table({"image": [*values[kind], None]}), file, row_group_size=4)
-    found = parts.list_parts(str(file), size=100)
+    found = list_parts(str(file), size=100)
     assert [part.length for part in found] == [4, 2]
     rows = [row for part in found for row in part.read()]
     assert [row["image"] for row in rows] == [f"{file}/{number}" for number in range(6)]
@@ -143,10 +142,8 @@ def test_parquet_files_give_each_row_a_name(kind, parts, tmp_path):
     assert read == [*map(encoded, PHOTOS[:5]), None]
 
 
-def test_a_group_of_rows_that_is_broken(parts, monkeypatch, tmp_path):
+def test_a_group_of_rows_that_is_broken(script, tmp_path):
     """Each of its images has a row with the error, and the other groups are read."""
-    from batch_inference import read_part
-
     file = tmp_path / "data.parquet"
     table = pa.table({"image": [encoded(photo) for photo in PHOTOS[:6]]})
     pq.write_table(table, file, row_group_size=3, use_dictionary=False)
@@ -155,7 +152,10 @@ def test_a_group_of_rows_that_is_broken(parts, monkeypatch, tmp_path):
         opened.seek(second.data_page_offset)
         opened.write(bytes(second.total_compressed_size // 2))
     rows = [
-        row for part in parts.list_parts(str(file), size=1) for table in read_part(part) for row in table.to_pylist()
+        row
+        for part in list_parts(str(file), size=1)
+        for table in script["read_part"](part)
+        for row in table.to_pylist()
     ]
     assert [row["image"] for row in rows] == [f"{file}/{number}" for number in range(6)]
     assert [row["bytes"] for row in rows] == [*map(encoded, PHOTOS[:3]), None, None, None]
@@ -170,9 +170,9 @@ def write_shard(file: Path, names: list[str]):
             shard.addfile(member, io.BytesIO(encoded(photo)))
 
 
-def test_shards_give_every_member_a_name_of_its_own(parts, tmp_path):
+def test_shards_give_every_member_a_name_of_its_own(tmp_path):
     write_shard(tmp_path / "0.tar", ["1.png", "1.cls", "1.png", "x/2.png"])
-    (part,) = parts.list_parts(str(tmp_path), size=1)
+    (part,) = list_parts(str(tmp_path), size=1)
     rows = list(part.read())
     assert len({row["image"] for row in rows}) == 3
     assert [row["bytes"] for row in rows] == [encoded(PHOTOS[number]) for number in (0, 2, 3)]
@@ -180,21 +180,21 @@ def test_shards_give_every_member_a_name_of_its_own(parts, tmp_path):
 
 # A cut through the header of a member is what Python's tarfile takes for the end.
 @pytest.mark.parametrize("cut", ["header", "content"])
-def test_a_shard_that_breaks_off_is_an_error(cut, parts, tmp_path):
+def test_a_shard_that_breaks_off_is_an_error(cut, tmp_path):
     write_shard(tmp_path / "0.tar", ["1.png", "2.png"])
     first = tarfile.BLOCKSIZE + -(-PHOTOS[0].stat().st_size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     os.truncate(tmp_path / "0.tar", first + {"header": 100, "content": 1000}[cut])
-    (part,) = parts.list_parts(str(tmp_path), size=1)
+    (part,) = list_parts(str(tmp_path), size=1)
     images = part.read()
     assert next(images)["bytes"] == encoded(PHOTOS[0])
     with pytest.raises((OSError, tarfile.ReadError), match="breaks off|unexpected end"):
         list(images)
 
 
-def test_data_sets_of_datasets(parts, tmp_path):
+def test_data_sets_of_datasets(tmp_path):
     table = Dataset.from_dict({"picture": [str(photo) for photo in PHOTOS[:3]] + [None], "other": [1, 2, 3, 4]})
     DatasetDict({"test": table}).save_to_disk(tmp_path / "saved")
-    found = parts.list_parts(str(tmp_path / "saved"), size=3, column="picture")
+    found = list_parts(str(tmp_path / "saved"), size=3, column="picture")
     rows = [row for part in found for row in part.read()]
     assert [row["image"] for row in rows] == [f"{tmp_path / 'saved'}/test/{number}" for number in range(4)]
     assert [row["path"] for row in rows] == [*map(str, PHOTOS[:3]), None]
@@ -350,10 +350,9 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model,
 # --- mistakes ---
 
 
-def test_a_cluster_gets_absolute_paths(monkeypatch, tmp_path):
+def test_a_cluster_gets_absolute_paths(script, monkeypatch, tmp_path):
     """Its machines start in other folders. Names of the Hub stay as they are."""
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    absolute = runpy.run_path(str(ROOT / "examples" / "batch_inference.py"))["absolute"]
+    absolute = script["absolute"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images [1]").mkdir()
     (tmp_path / "images [1]" / "1.tar").touch()
@@ -397,6 +396,8 @@ def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
     for file in model.iterdir():
         shutil.copy(file, tmp_path / "exported")
     CrossViTImageProcessor(size={"shortest_edge": 48}, do_center_crop=False).save_pretrained(tmp_path / "exported")
-    with pytest.raises(SystemExit, match=r"gives images of other shapes other sizes, \(3, 48, 72\) and \(3, 72, 48\)"):
+    with pytest.raises(
+        SystemExit, match=r"gives images of different shapes different sizes, \(3, 48, 72\) and \(3, 72, 48\)"
+    ):
         run(folder, model=tmp_path / "exported")
     assert not (tmp_path / "output" / "predictions").exists()
