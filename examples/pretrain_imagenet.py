@@ -70,12 +70,12 @@ from tqdm import tqdm
 from common.accelerate_loop import LoopArguments, predict, save_results
 from common.checkpointing import end_after_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
 from common.command_line import parse_arguments
-from common.image_data import DataArguments, ImageData, load_images, with_transform
-from common.image_loading import AugmentedStream, seeded_random_numbers
 from common.image_model import EvaluationTransform, LoadArguments, load_model
 from common.run_identity import check_folder, describe_run
 from common.training_report import load_metrics
 from crossvit import CrossViTImageProcessor
+from crossvit.data import DataArguments, ImageData, load_images
+from crossvit.data.samples import AugmentedStream, seeded_random_numbers
 
 
 # Options that a recipe does not name have the defaults of `Arguments`, which are the recipe `imagenet`. The paper gives the number of
@@ -231,7 +231,7 @@ def training_loader(data: ImageData, transform, training: Arguments, rank: int, 
     Loads the images of one process. A stream is divided by shards between the processes and their workers. If the number of shards is
     no multiple of the number of processes, it is divided by images between the processes.
     """
-    images = with_transform(data, "train", transform, training.seed)
+    images = data.with_transform("train", transform, training.seed)
     options = {
         "batch_size": training.per_device_train_batch_size,
         "num_workers": training.dataloader_num_workers,
@@ -306,11 +306,11 @@ def main():
         raise SystemExit(
             "The images have several labels each, expected one: use run_image_classification.py, or give --label_column_name."
         )
-    model, image_processor = load_model(load_arguments, data)
+    model, image_processor, data = load_model(load_arguments, data)
     check_folder(output, describe_run(data, training.global_batch_size, load_arguments, data_arguments, training))
     loader = training_loader(data, training_transform(image_processor, training), training, rank, world_size)
     eval_loader = DataLoader(
-        with_transform(data, "validation", EvaluationTransform(image_processor)),
+        data.with_transform("validation", EvaluationTransform(image_processor)),
         batch_size=training.per_device_eval_batch_size,
         num_workers=training.dataloader_num_workers,
     )

@@ -40,8 +40,6 @@ from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from common.command_line import parse_arguments
-from common.image_data import DataArguments, ImageData, load_images, print_bad_images, with_transform
-from common.image_loading import EpochCallback
 from common.image_model import (
     AugmentationArguments,
     EvaluationTransform,
@@ -55,6 +53,7 @@ from common.image_model import (
 )
 from common.run_identity import check_folder, describe_run
 from common.training_report import CARD_TEXT, PICTURE, draw, draw_training, load_metrics, main_metric_name
+from crossvit.data import DataArguments, EpochCallback, ImageData, load_images, print_bad_images
 from crossvit.modeling_crossvit import image_classification_loss
 from crossvit.trainer import CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
 
@@ -144,7 +143,7 @@ def main():
     data = load_images(
         data_arguments, training.seed, output, training.do_train, training.dataloader_num_workers, **download
     )
-    model, image_processor = load_model(arguments, data, training.do_train)
+    model, image_processor, data = load_model(arguments, data, training.do_train)
     config = model.config
     loss = None
     if training.do_train:
@@ -173,12 +172,12 @@ def main():
 
     train_images = None
     if training.do_train:
-        train_images = with_transform(data, "train", TrainingTransform(image_processor, augmentation), training.seed)
+        train_images = data.with_transform("train", TrainingTransform(image_processor, augmentation), training.seed)
     trainer = Trainer(
         model=model,
         args=training,
         train_dataset=train_images,
-        eval_dataset=with_transform(data, "validation", EvaluationTransform(image_processor)),
+        eval_dataset=data.with_transform("validation", EvaluationTransform(image_processor)),
         compute_metrics=compute_metrics,
         compute_loss_func=loss,
         data_collator=default_collate,

@@ -42,7 +42,6 @@ from transformers import get_scheduler
 from common.accelerate_loop import LoopArguments, predict, save_results
 from common.checkpointing import end_after_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
 from common.command_line import parse_arguments
-from common.image_data import DataArguments, load_images, with_transform
 from common.image_model import (
     AugmentationArguments,
     EvaluationTransform,
@@ -56,6 +55,7 @@ from common.image_model import (
 )
 from common.run_identity import check_folder, describe_run
 from common.training_report import load_metrics
+from crossvit.data import DataArguments, load_images
 from crossvit.modeling_crossvit import image_classification_loss
 
 
@@ -111,15 +111,15 @@ def main():
     # Data
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
     data = load_images(data_arguments, training.seed, output, num_workers=training.dataloader_num_workers, **download)
-    model, image_processor = load_model(arguments, data)
+    model, image_processor, data = load_model(arguments, data)
     images_per_step = (
         training.per_device_train_batch_size * accelerator.num_processes * training.gradient_accumulation_steps
     )
     check_folder(output, describe_run(data, images_per_step, arguments, augmentation, data_arguments, training))
     weights = class_weights(data).to(accelerator.device) if arguments.class_weights else None
     model = choose_parameters(model, arguments)
-    train_images = with_transform(data, "train", TrainingTransform(image_processor, augmentation), training.seed)
-    eval_images = with_transform(data, "validation", EvaluationTransform(image_processor))
+    train_images = data.with_transform("train", TrainingTransform(image_processor, augmentation), training.seed)
+    eval_images = data.with_transform("validation", EvaluationTransform(image_processor))
     train_loader = DataLoader(
         train_images,
         batch_size=training.per_device_train_batch_size,

@@ -23,9 +23,9 @@ from huggingface_hub import create_repo, upload_folder
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common.image_data import DataArguments, ImageData, print_bad_images
 from common.training_report import CARD_TEXT, PICTURE, draw, draw_training, main_metric_name
 from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
+from crossvit.data import DataArguments, ImageData, print_bad_images
 
 
 @dataclass

@@ -24,8 +24,9 @@ from PIL.Image import Image
 from sklearn.utils.class_weight import compute_class_weight
 from torchvision.transforms import v2
 
-from common.image_data import ImageData, listed, match_classes
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import ImageData
+from crossvit.data.classes import listed
 
 
 @dataclass
@@ -170,8 +171,8 @@ def with_new_heads(model: CrossViTForImageClassification) -> CrossViTForImageCla
 
 def load_model(arguments: LoadArguments, data: ImageData, training: bool = True):
     """
-    Returns the model with heads for the classes of the data, and its image processor. Numbers the classes of the data as the model
-    does, if it has them; a model that is trained on others gets new heads.
+    Returns the model with heads for the classes of the data, its image processor, and the data with the classes in the model's order.
+    A model that is trained on other classes gets new heads.
     """
     check_model_arguments(arguments, training)
     name = arguments.model_name_or_path
@@ -193,7 +194,9 @@ def load_model(arguments: LoadArguments, data: ImageData, training: bool = True)
             f"The model was trained for {'several labels' if several else 'one label'} per image, but these images have "
             f"{'several' if data.multi_label else 'one'}. Train it on such images first."
         )
-    has_classes = name is not None and match_classes(data, config.id2label, training)
+    matched = None if name is None else data.match_classes(config.id2label, training)
+    has_classes = matched is not None
+    data = matched or data
     if not has_classes:
         if name is not None:
             message = f"The model has other classes ({listed(config.id2label.values(), 5)}) than the data ({listed(data.classes, 5)})"
@@ -207,14 +210,14 @@ def load_model(arguments: LoadArguments, data: ImageData, training: bool = True)
     processor_name = arguments.image_processor_name or name or arguments.config_name
     image_processor = load_image_processor(processor_name, config, arguments.image_size, download)
     if name is None:
-        return CrossViTForImageClassification(config), image_processor
+        return CrossViTForImageClassification(config), image_processor, data
     try:
         model = CrossViTForImageClassification.from_pretrained(
             name, config=config, ignore_mismatched_sizes=not has_classes, **download
         )
     except (OSError, RuntimeError) as error:
         raise SystemExit(str(error)) from error
-    return model if has_classes else with_new_heads(model), image_processor
+    return model if has_classes else with_new_heads(model), image_processor, data
 
 
 class TrainingTransform:
@@ -286,7 +289,7 @@ def class_weights(data: ImageData) -> torch.Tensor:
     """The weights of scikit-learn's `balanced`: classes with few images get large ones. A class without images has no use for its."""
     if data.multi_label:
         raise SystemExit("--class_weights needs one label per image, but these images have several: leave it out.")
-    labels = [data.numbers[name] for name in data.labels("train")]
+    labels = [data.label2id[name] for name in data.labels("train")]
     occurring = np.unique(labels)
     weights = torch.ones(len(data.classes))
     weights[occurring] = torch.from_numpy(compute_class_weight("balanced", classes=occurring, y=labels)).float()

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from common.image_data import ImageData, listed
+from crossvit.data import ImageData
+from crossvit.data.classes import listed
 
 
 RUN_FILE = "run.json"

@@ -26,10 +26,10 @@ import torch
 from datasets import Dataset, IterableDataset
 from transformers import TrainerCallback
 
-from common.image_reading import image_name, read_image
+from crossvit.data.reading import image_name, read_image
 
 
-class Shield:
+class SigtermGuard:
     """
     Lets the processes that read images finish their batch after SIGTERM, because Slurm signals them too and the last step still needs
     their images. They end when the training process ends, which sends them the same signal: a flag in shared memory tells them apart.
@@ -37,17 +37,17 @@ class Shield:
 
     def __init__(self):
         self.training_ends = torch.zeros((), dtype=torch.bool).share_memory_()
-        self.is_up = False
+        self.is_installed = False
         atexit.register(self.training_ends.fill_, True)
 
     def __getstate__(self) -> dict:
-        return {"training_ends": self.training_ends, "is_up": False}
+        return {"training_ends": self.training_ends, "is_installed": False}
 
-    def raise_in_worker(self):
+    def install_in_worker(self):
         """Called by a process that reads images, before each of them."""
-        if not self.is_up and torch.utils.data.get_worker_info() is not None:
+        if not self.is_installed and torch.utils.data.get_worker_info() is not None:
             signal.signal(signal.SIGTERM, self.on_sigterm)
-            self.is_up = True
+            self.is_installed = True
 
     def on_sigterm(self, *_):
         if self.training_ends:
@@ -60,32 +60,32 @@ class ImageTransform:
 
     Args:
         transform: Takes a PIL image and returns a tensor of shape (3, height, width).
-        numbers: The number of each class for the model.
+        label2id: The index of each class in the model.
         multi_label: Whether a sample has a list of names.
         num_labels: The number of classes of the model.
         image_range: See `read_image`.
     """
 
-    def __init__(self, transform, numbers: dict[str, int], multi_label: bool, num_labels: int, image_range=None):
-        self.transform, self.numbers, self.multi_label = transform, numbers, multi_label
+    def __init__(self, transform, label2id: dict[str, int], multi_label: bool, num_labels: int, image_range=None):
+        self.transform, self.label2id, self.multi_label = transform, label2id, multi_label
         self.num_labels, self.image_range = num_labels, image_range
 
-    def number(self, name: str, image: dict) -> int:
-        if name not in self.numbers:
+    def class_index(self, name: str, image: dict) -> int:
+        if name not in self.label2id:
             raise ValueError(
-                f"{image_name(image)} has the label {name}, expected one of {', '.join(list(self.numbers)[:20])}"
-                f"{' ...' if len(self.numbers) > 20 else ''}. A stream is not looked through before: mend the data, or name the classes with "
+                f"{image_name(image)} has the label {name}, expected one of {', '.join(list(self.label2id)[:20])}"
+                f"{' ...' if len(self.label2id) > 20 else ''}. A stream is not looked through before: mend the data, or name the classes with "
                 "--label_map or --num_classes."
             )
-        return self.numbers[name]
+        return self.label2id[name]
 
     def __call__(self, sample: dict) -> dict:
         image, label = sample["image"], sample["label"]
         if self.multi_label:
             labels = torch.zeros(self.num_labels)
-            labels[[self.number(name, image) for name in label]] = 1
+            labels[[self.class_index(name, image) for name in label]] = 1
         else:
-            labels = self.number(label, image)
+            labels = self.class_index(label, image)
         return {"pixel_values": self.transform(read_image(image, self.image_range)), "labels": labels}
 
 
@@ -118,7 +118,7 @@ class AugmentedImages(torch.utils.data.Dataset):
     """
 
     def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
-        self.dataset, self.transform, self.seed, self.shield = dataset, transform, seed, Shield()
+        self.dataset, self.transform, self.seed, self.guard = dataset, transform, seed, SigtermGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # shared with workers that run already
 
     def set_epoch(self, epoch: int):
@@ -128,7 +128,7 @@ class AugmentedImages(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
-        self.shield.raise_in_worker()
+        self.guard.install_in_worker()
         image, *repetition = index if isinstance(index, tuple) else (index,)
         with seeded_random_numbers(self.seed, int(self._epoch), image, *repetition):
             return self.transform(self.dataset[image])
@@ -143,14 +143,14 @@ class AugmentedStream(torch.utils.data.IterableDataset):
 
     def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int, endless: bool):
         self.dataset, self.transform, self.seed, self.endless = dataset, transform, seed, endless
-        self.shield = Shield()
+        self.guard = SigtermGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
     def set_epoch(self, epoch: int):
         self._epoch.fill_(epoch)
 
     def __iter__(self):
-        self.shield.raise_in_worker()
+        self.guard.install_in_worker()
         for epoch in count(int(self._epoch)):
             self.dataset.set_epoch(epoch)
             sample = None

@@ -11,12 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-Turns any source of images into splits of one form: the columns `image` (encoded) and `label` (the name of the class, or a list of names).
-
-A class is a name, whatever the source has: the name of a folder, the words of a CSV, the name that a data set on the Hub gives to a
-number, or the number itself as text. Therefore the classes of different sources, and those of a model, can be compared.
-"""
+"""Reads any source of images into splits: folders, tables of paths, parquet and WebDataset shards, data sets on the Hub."""
 
 import csv
 import io
@@ -24,63 +19,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from glob import escape, glob
 from pathlib import Path
 
-from datasets import (
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Features,
-    Image,
-    IterableDataset,
-    List,
-    Value,
-    load_dataset,
-    load_from_disk,
-)
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, load_dataset, load_from_disk
 
-from common.image_reading import image_endings
-
-
-@dataclass
-class Split:
-    """
-    Args:
-        images: The columns `image`, `{"path": ..., "bytes": ...}`, and `label`, a name or a list of names.
-        multi_label: Whether `label` is a list.
-        classes: The classes in the order of the source, if the source has one (ClassLabel).
-        places: A name for each image that stays the same where the folder is moved, if the images have names.
-        left_out: How many files were left out for which reason.
-    """
-
-    images: Dataset | IterableDataset
-    multi_label: bool
-    classes: list[str] | None = None
-    places: list[str] | None = None
-    left_out: Counter = field(default_factory=Counter)
-
-    @property
-    def is_stream(self) -> bool:
-        return isinstance(self.images, IterableDataset)
-
-    @cached_property
-    def labels(self) -> list:
-        """The label of each image, if this is no stream."""
-        return self.images["label"][:]
-
-
-def features(multi_label: bool) -> Features:
-    """The columns of a split."""
-    text = Value("string")
-    return Features({"image": Image(decode=False), "label": List(text) if multi_label else text})
-
-
-def with_labels(table: Dataset, labels: list, multi_label: bool) -> Dataset:
-    """The same images with other labels."""
-    return table.remove_columns("label").add_column("label", labels, feature=features(multi_label)["label"])
+from crossvit.data.classes import class_names, named_labels
+from crossvit.data.reading import image_endings
+from crossvit.data.splits import Split, features, left_out_line, with_labels
 
 
 # Names of folders that are splits, and the words that others use for them.
@@ -100,65 +47,6 @@ IMAGE_COLUMNS = ("image", "img", "path", "image_path", "file_name", "filename", 
 LABEL_COLUMNS = ("label", "labels", "class", "cls")
 
 
-def number_or_name(name: str) -> tuple:
-    """The order of classes without an order of their own: whole numbers by their value, then names by the alphabet."""
-    is_number = name.isascii() and name.isdigit() and str(int(name)) == name
-    return (0, int(name), "") if is_number else (1, 0, name)
-
-
-# --- labels ---
-
-
-def class_name(label, names: list[str] | None = None) -> str:
-    """
-    The name of a class as text.
-
-    Raises:
-        ValueError: If there is no label, or it is no class.
-    """
-    if label is None or label == "":
-        raise ValueError("it has no label")
-    if names is not None and not isinstance(label, str):
-        if not 0 <= label < len(names):
-            raise ValueError(
-                f"it has the label {label}, expected 0 to {len(names) - 1} ({label} often means: not known)"
-            )
-        return names[label]
-    if isinstance(label, float) and label.is_integer():  # an integer column with empty cells
-        return str(int(label))
-    if isinstance(label, (str, int)):
-        return str(label)
-    raise ValueError(f"it has the label {label!r}, expected a word or a whole number")
-
-
-def class_names(label, names: list[str] | None = None) -> str | list[str]:
-    """The name of the class, or a list of names for a list of labels."""
-    if isinstance(label, list):
-        return [class_name(one, names) for one in label]
-    return class_name(label, names)
-
-
-class NamedLabels:
-    """Names the label of a sample of a stream."""
-
-    def __init__(self, names: list[str] | None):
-        self.names = names
-
-    def __call__(self, sample: dict) -> dict:
-        return {"label": class_names(sample["label"], self.names)}
-
-
-def named_labels(labels: list, names: list[str] | None, origin: str, place=lambda number: f"image {number + 1}"):
-    """The names of all labels of a split. A label that is none ends the program with the place of its image."""
-    named = []
-    for number, label in enumerate(labels):
-        try:
-            named.append(class_names(label, names))
-        except ValueError as error:
-            raise SystemExit(f"{origin}, {place(number)}: {error}. Mend the label, or remove the image.") from None
-    return named
-
-
 # --- columns ---
 
 
@@ -170,10 +58,10 @@ def choose_column(kind: str, given: str | None, certain: list[str], others: tupl
     if given is None and len(candidates) == 1:
         return candidates[0]
     if given is None and candidates:
-        raise SystemExit(
+        raise ValueError(
             f"{origin} has several columns that may be the {kind}s: {', '.join(candidates)}. Choose one with --{kind}_column_name."
         )
-    raise SystemExit(
+    raise ValueError(
         f"There is no column of {kind}s{f' named {given}' if given else ''} in {origin}; the columns are {', '.join(columns)}. "
         f"Name the column with --{kind}_column_name."
     )
@@ -208,7 +96,7 @@ def from_table(
         and "bytes" in feature
     )
     if not isinstance(feature, Image) and not is_path and not has_bytes:
-        raise SystemExit(
+        raise ValueError(
             f"The column {image} of {origin} has {feature}, expected images, their bytes or their paths. Name the column with "
             "--image_column_name."
         )
@@ -218,24 +106,24 @@ def from_table(
     # Before all other steps, because a stream would decode the image at each of them.
     table = table.cast_column("image", Image(decode=False))
     if folder is not None and is_path:
-        table = table.map(_JoinedPath(folder), features=table.features)
+        table = table.map(_join_path, fn_kwargs={"folder": folder}, features=table.features)
     feature = found[label]
     multi_label = feature is not inner_feature(feature)
     names = getattr(inner_feature(feature), "names", None)
     if isinstance(table, IterableDataset):
-        table = table.map(NamedLabels(names), features=features(multi_label))
+        table = table.map(_name_labels, fn_kwargs={"names": names}, features=features(multi_label))
     else:
         table = with_labels(table, named_labels(table["label"][:], names, origin), multi_label)
     return Split(table, multi_label, names)
 
 
-class _JoinedPath:
-    def __init__(self, folder: Path):
-        self.folder = folder
+def _join_path(sample: dict, folder: Path) -> dict:
+    path = (sample["image"] or {}).get("path")
+    return {"image": {"bytes": None, "path": str(folder / path) if path else None}}
 
-    def __call__(self, sample: dict) -> dict:
-        path = (sample["image"] or {}).get("path")
-        return {"image": {"bytes": None, "path": str(self.folder / path) if path else None}}
+
+def _name_labels(sample: dict, names: list[str] | None) -> dict:
+    return {"label": class_names(sample["label"], names)}
 
 
 def from_lists(paths: list[str], labels: list, places: list[str], left_out: Counter | None = None) -> Split:
@@ -257,7 +145,7 @@ def read_text(file: Path) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise SystemExit(f"{file} is no text in UTF-8 or UTF-16: {error}. Save it as `CSV UTF-8`.") from error
+        raise ValueError(f"{file} is not text in UTF-8 or UTF-16: {error}. Save it as `CSV UTF-8`.") from error
 
 
 def read_rows(file: Path) -> list[dict]:
@@ -267,7 +155,7 @@ def read_rows(file: Path) -> list[dict]:
         try:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         except ValueError as error:
-            raise SystemExit(f"{file} has a line that is no JSON: {error}.") from error
+            raise ValueError(f"{file} has a line that is not JSON: {error}.") from error
     else:
         header = text.split("\n", 1)[0]
         delimiter = max(",;\t", key=header.count)  # spreadsheets of many countries write semicolons
@@ -275,13 +163,13 @@ def read_rows(file: Path) -> list[dict]:
         rows = []
         for row in reader:
             if None in row or None in row.values():
-                raise SystemExit(
+                raise ValueError(
                     f"{file}, line {reader.line_num}: the number of cells is not {len(reader.fieldnames)}, that of the first line "
                     f"({', '.join(reader.fieldnames)}). Put cells with the delimiter {delimiter!r} into quotation marks."
                 )
             rows.append({name.strip(): cell.strip() for name, cell in row.items()})
     if not rows:
-        raise SystemExit(f"The images cannot be loaded: {file} has no rows below the names of the columns.")
+        raise ValueError(f"The images cannot be loaded: {file} has no rows below the names of the columns.")
     return rows
 
 
@@ -292,17 +180,17 @@ def from_rows(rows: list[dict], file: Path, columns: dict[str, str | None]) -> S
     label = choose_column("label", columns["label"], [], LABEL_COLUMNS, names, str(file))
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get(image), str) or not row[image]:
-            raise SystemExit(
+            raise ValueError(
                 f"{file}, row {number}: the column {image} has {row.get(image)!r}, expected the path of an image. Choose the column with "
                 "--image_column_name."
             )
     first = file.parent / rows[0][image]
     if not first.exists():
-        raise SystemExit(
+        raise ValueError(
             f"{file}, row 1: {first} does not exist. Paths must be relative to {file.parent}, or begin with /; the column is {image} "
             "(choose another one with --image_column_name)."
         )
-    labels = named_labels([row.get(label) for row in rows], None, str(file), lambda number: f"row {number + 1}")
+    labels = named_labels([row.get(label) for row in rows], None, str(file), lambda index: f"row {index + 1}")
     places = [row[image] for row in rows]
     return from_lists([str(file.parent / place) for place in places], labels, places)
 
@@ -316,7 +204,7 @@ def load(*arguments, **kwargs):
     # An absent repository, a missing network, an empty file and an unknown configuration each raise an exception of their own kind.
     except Exception as error:
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-        raise SystemExit(f"The images cannot be loaded: {error}{cause}") from error
+        raise ValueError(f"The images cannot be loaded: {error}{cause}") from error
 
 
 def load_saved(folder: str) -> Dataset | DatasetDict:
@@ -325,18 +213,18 @@ def load_saved(folder: str) -> Dataset | DatasetDict:
         return load_from_disk(folder)
     # One without rows raises an IndexError.
     except Exception as error:
-        raise SystemExit(
+        raise ValueError(
             f"The data set {folder} cannot be loaded ({type(error).__name__}: {error}). One of `save_to_disk` must have rows in every split."
         ) from error
 
 
 def check_shard_ends(files: Iterable[str | Path]):
-    """Ends the program if a .tar file is cut off. Its readers take that for the end, and say nothing of the images that are missing."""
+    """Raises a ValueError if a .tar file is cut off. Its readers take that for the end, and say nothing of the images that are missing."""
     for file in files:
         with open(file, "rb") as shard:
             shard.seek(max(os.path.getsize(file) - SHARD_END, 0))
             if shard.read() != bytes(SHARD_END):
-                raise SystemExit(
+                raise ValueError(
                     f"{file} breaks off: a .tar file ends with {SHARD_END} bytes of zero. Copy or write it again."
                 )
 
@@ -346,17 +234,17 @@ def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, opt
     is_local = "://" not in pattern
     files = [pattern] if not is_local or os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
     if not files:
-        raise SystemExit(
+        raise ValueError(
             f"{option} {pattern} does not exist. Give the path of a file, or a pattern such as 'shards/*.tar'."
         )
     endings = {Path(file).suffix.lower() for file in files}
     if len(endings) > 1 or not endings <= {*ROW_ENDINGS, *SHARD_BUILDERS} or Path(files[0]).is_dir():
         expected = ", ".join([*sorted(ROW_ENDINGS), *SHARD_BUILDERS])
-        raise SystemExit(f"{option} must be files of one kind that end in one of {expected}; got {pattern}.")
+        raise ValueError(f"{option} must be files of one kind that end in one of {expected}; got {pattern}.")
     (ending,) = endings
     if ending in ROW_ENDINGS:
         if len(files) > 1:
-            raise SystemExit(f"{option} {pattern} names {len(files)} files, expected one. Join them into one file.")
+            raise ValueError(f"{option} {pattern} names {len(files)} files, expected one. Join them into one file.")
         return from_rows(read_rows(Path(files[0])), Path(files[0]), columns)
     if is_local and ending == ".tar":
         check_shard_ends(files)
@@ -443,8 +331,8 @@ def has_classes(files: list[Path], split: str) -> bool:
 
 def split_folders(folder: Path, files: list[Path]) -> list[str]:
     """
-    The folders that are splits: if there is `train` with folders of classes, or nothing but splits. What only looks like splits ends
-    the program with a message.
+    The folders that are splits: if there is `train` with folders of classes, or nothing but splits. What only looks like splits
+    is a ValueError.
     """
     first = sorted({path.parts[0] for path in files if len(path.parts) > 1})
     exact = [name for name in first if name in TRAIN + VALIDATION]
@@ -452,12 +340,12 @@ def split_folders(folder: Path, files: list[Path]) -> list[str]:
     if exact and not others:
         return exact
     if "train" in exact and has_classes(files, "train"):
-        raise SystemExit(
+        raise ValueError(
             f"{folder} has the folders {', '.join(exact)}, which are splits, beside {', '.join(others)}. Move the others away, or name "
             f"the folders of classes with --train_dir {folder / 'train'} and --validation_dir."
         )
     if first and all(name.lower() in LIKE_A_SPLIT for name in first):
-        raise SystemExit(
+        raise ValueError(
             f"The folders of {folder} look like splits, not like classes: {', '.join(first)}. Splits are recognized by the names "
             f"{', '.join(TRAIN + VALIDATION)}. Rename them, or name them with --train_dir and --validation_dir."
         )
@@ -472,7 +360,7 @@ def from_folder(folder: Path, columns: dict, excluded: dict[Path, str]) -> dict[
     files, left_out = files_below(folder, excluded)
     if all(map(is_table, files)):
         reasons = f" Left out: {left_out_line(Counter(left_out.values()))}." if left_out else ""
-        raise SystemExit(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{reasons}")
+        raise ValueError(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{reasons}")
     splits = {}
     for name in split_folders(folder, files) or [""]:
         below = [path.relative_to(name) for path in files if not name or path.parts[0] == name]
@@ -494,14 +382,14 @@ def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str |
             split.left_out = left_out + Counter({f"not in {table}": len(set(images) - set(map(Path, split.places)))})
             return split
     elif columns["label"] is not None:
-        raise SystemExit(
+        raise ValueError(
             f"There is no column of labels named {columns['label']} in {folder}; the columns are image, label. Folders name the classes: "
             "leave out --label_column_name, or put a table metadata.csv beside the images."
         )
     in_classes = [path for path in images if len(path.parts) > 1]
     stray = len(images) - len(in_classes)
     if not in_classes:
-        raise SystemExit(
+        raise ValueError(
             f"All {stray} images of {folder} lie in one folder. Put the images of each class into a folder of its own: "
             f"{folder}/CLASS/IMAGE.jpg."
         )
@@ -512,7 +400,3 @@ def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str |
             left_out[f"empty folder {child.name}"] += 1
     paths, places = [str(folder / path) for path in in_classes], [path.as_posix() for path in in_classes]
     return from_lists(paths, [path.parts[0] for path in in_classes], places, left_out)
-
-
-def left_out_line(left_out: Counter) -> str:
-    return ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items()))

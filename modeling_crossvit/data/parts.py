@@ -27,8 +27,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset, Image
 
-from common.image_reading import image_endings
-from common.image_sources import IMAGE_COLUMNS, choose_column, load, load_saved
+from crossvit.data.reading import image_endings
+from crossvit.data.sources import IMAGE_COLUMNS, choose_column, load, load_saved
 
 
 # An image as it is encoded, with the name that no other image has: its path, or its file and its place there.
@@ -130,11 +130,11 @@ def open_table(images: str, split: str | None, column: str | None, download: dic
     is_saved = any((Path(images) / name).exists() for name in ("dataset_dict.json", "state.json"))
     try:
         tables = load_saved(images) if is_saved else load(images, **download)
-    except SystemExit as error:
-        raise SystemExit(f"--images {images} has no image files. {error}") from error
+    except ValueError as error:
+        raise ValueError(f"--images {images} has no image files. {error}") from error
     if isinstance(tables, dict):
         if (split is None and len(tables) > 1) or split not in (None, *tables):
-            raise SystemExit(f"{images} has the splits {', '.join(tables)}: choose one with --split, got {split}.")
+            raise ValueError(f"{images} has the splits {', '.join(tables)}: choose one with --split, got {split}.")
         split = split or next(iter(tables))
         tables, images = tables[split], f"{images}/{split}"
     found = [name for name, feature in tables.features.items() if isinstance(feature, Image)]
@@ -154,7 +154,7 @@ def find_files(images: str) -> tuple[str | None, list[str]]:
         by_kind.get("image" if ending in endings else ending, []).append(file)
     kinds = [kind for kind, files in by_kind.items() if files]
     if len(kinds) > 1:
-        raise SystemExit(
+        raise ValueError(
             f"--images {images} has files of several kinds, {' and '.join(kinds)}: give a pattern for one of them, such as "
             f"'{images.rstrip('/')}/**/*{Path(by_kind[kinds[-1]][0]).suffix}'."
         )
@@ -165,7 +165,7 @@ def row_groups(file: str, column: str | None) -> Iterator[RowGroupPart]:
     try:
         parquet = pq.ParquetFile(file)
     except Exception as error:
-        raise SystemExit(f"{file} cannot be read as parquet: {error}") from error
+        raise ValueError(f"{file} cannot be read as parquet: {error}") from error
     column = choose_column("image", column, [], IMAGE_COLUMNS, parquet.schema_arrow.names, file)
     start = 0
     for number in range(parquet.num_row_groups):
@@ -188,7 +188,7 @@ def list_parts(
         download: Options of `load_dataset`.
 
     Raises:
-        SystemExit: If there are no images, or files of several kinds.
+        ValueError: If there are no images, or files of several kinds.
     """
     kind, files = find_files(images)
     if kind == "image":
@@ -203,5 +203,5 @@ def list_parts(
         starts = range(0, len(table), size)
         parts = [RowsPart(name, min(size, len(table) - start), start, table) for start in starts]
     if not any(part.length for part in parts):
-        raise SystemExit(f"--images {images} has no rows.")
+        raise ValueError(f"--images {images} has no rows.")
     return parts

@@ -12,54 +12,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-examples/common/image_data.py and its siblings: splits that have every class, classes that are matched to a model by name, images that
-are read as pipelines read them, images that cannot be read, and folders that have another run. Expected values are counted from the files
-that each test writes, or come from transformers and scikit-learn.
+`crossvit.data`: splits that have every class, classes that are matched to a model by name, images that are read as pipelines read them, and
+images that cannot be read. Expected values are counted from the files that each test writes, or come from transformers.
 
-    pytest tests/examples/test_image_data.py          a few seconds
+    pytest tests/data/test_loading.py          a few seconds
 """
 
 import json
 import pickle
-import warnings
 from collections import Counter
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from sklearn.utils.class_weight import compute_sample_weight
 from transformers.image_utils import load_image
 
-from crossvit import CrossViTConfig, CrossViTImageProcessor
+from crossvit.data import DataArguments, ImageData, load_images, read_image
+from crossvit.data.samples import SigtermGuard
 
 
 @pytest.fixture
-def common(monkeypatch):
-    """The modules of examples/common, as attributes."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
-    import common
-    import common.image_data
-    import common.image_loading
-    import common.image_model
-    import common.image_reading
-    import common.metrics
-    import common.run_identity
-    import common.training_report
-
-    return common
-
-
-@pytest.fixture
-def load(common, tmp_path):
+def load(tmp_path):
     """Loads images with these options."""
 
     def load(training: bool = True, seed: int = 0, **options):
         options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-        arguments = common.image_data.DataArguments(**options)
-        return common.image_data.load_images(arguments, seed, tmp_path / "out", training)
+        arguments = DataArguments(**options)
+        return load_images(arguments, seed, tmp_path / "out", training)
 
     return load
 
@@ -130,7 +111,7 @@ def test_sources_of_two_kinds(load, tmp_path):
     folder = write_images(tmp_path / "photos", {"a": 3, "b": 4})
     (tmp_path / "v.csv").write_text("path,label\nphotos/b/0.png,b\nphotos/a/0.png,a\n")
     data = load(train_dir=folder, validation_file=tmp_path / "v.csv")
-    assert [data.numbers[name] for name in data.labels("validation")] == [1, 0]
+    assert [data.label2id[name] for name in data.labels("validation")] == [1, 0]
 
 
 def test_lists_of_classes_that_differ(load, tmp_path):
@@ -145,7 +126,7 @@ def test_lists_of_classes_that_differ(load, tmp_path):
         data = load(**{name: str(file) for name, file in files.items()}, streaming=streaming)
         assert data.classes == ["a", "b", "c"]
         samples = data.splits["validation"]
-        assert [data.numbers[sample["label"]] for sample in samples] == [1, 2] * 3
+        assert [data.label2id[sample["label"]] for sample in samples] == [1, 2] * 3
 
 
 def test_numbers_in_one_split_and_words_in_the_other(load, tmp_path):
@@ -156,7 +137,7 @@ def test_numbers_in_one_split_and_words_in_the_other(load, tmp_path):
     assert data.labels("train") == ["0", "1"] and data.labels("validation") == ["1", "0"]
     (tmp_path / "v.csv").write_text("path,label\nphotos/2.png,zero\n")
     with pytest.raises(
-        SystemExit, match="have the label zero, but no training image has it; training images have 0, 1"
+        ValueError, match="have the label zero, but no training image has it; training images have 0, 1"
     ):
         load(train_file=tmp_path / "t.jsonl", validation_file=tmp_path / "v.csv")
 
@@ -192,7 +173,7 @@ def test_options_that_do_not_fit(load, tmp_path, options, message):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "typo.json").write_text('{"aa": "b"}')
     options = {name: value.format(**folders) if isinstance(value, str) else value for name, value in options.items()}
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ValueError, match=message):
         load(**options)
 
 
@@ -200,7 +181,7 @@ def test_a_split_that_nobody_uses_may_have_no_labels(load, tmp_path):
     """As Kaggle's test images, which lie in one folder, and the test split of ImageNet on the Hub, which has the label -1."""
     folder = write_images(tmp_path / "photos", {"train/a": 4, "train/b": 4, "val/a": 1, "test": 3})
     assert counts(load(train_dir=folder), "validation") == {"a": 1}
-    with pytest.raises(SystemExit, match="All 3 images of .*test lie in one folder"):
+    with pytest.raises(ValueError, match="All 3 images of .*test lie in one folder"):
         load(train_dir=folder, validation_split="test")
     assert counts(load(train_dir=folder / "train"), "validation") == {"a": 1, "b": 1}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
@@ -209,7 +190,7 @@ def test_a_split_that_nobody_uses_may_have_no_labels(load, tmp_path):
         table = datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8))] * 2, "label": labels}, features)
         table.to_parquet(tmp_path / "data" / f"{split}.parquet")
     assert counts(load(dataset_name=tmp_path / "data"), "validation") == {"a": 1, "b": 1}
-    with pytest.raises(SystemExit, match="test, image 1: it has the label -1, expected 0 to 1"):
+    with pytest.raises(ValueError, match="test, image 1: it has the label -1, expected 0 to 1"):
         load(dataset_name=tmp_path / "data", validation_split="test")
 
 
@@ -217,7 +198,7 @@ def test_a_stream_that_cannot_be_divided(load, tmp_path):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     table = datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8))] * 4, "label": [0, 1, 0, 1]}, features)
     table.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(SystemExit, match="A stream cannot be divided"):
+    with pytest.raises(ValueError, match="A stream cannot be divided"):
         load(train_file=str(tmp_path / "a.parquet"), streaming=True)
 
 
@@ -229,14 +210,14 @@ def test_a_stream_of_a_csv(load, tmp_path):
 
 
 @pytest.mark.parametrize("label", [3, -1])
-def test_a_number_outside_of_the_classes_of_a_stream(load, common, tmp_path, label):
+def test_a_number_outside_of_the_classes_of_a_stream(load, tmp_path, label):
     rows = {"image": [Image.new("L", (8, 8))] * 2, "label": [0, label]}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")
     data = load(train_file=file, validation_file=file, streaming=True, num_classes=3)
     with pytest.raises(ValueError, match=f"has the label {label}, expected one of 0, 1, 2. .*--num_classes"):
-        list(common.image_data.with_transform(data, "validation", np.asarray))
+        list(data.with_transform("validation", np.asarray))
 
 
 # --- what is said ---
@@ -263,18 +244,18 @@ def test_what_was_found_is_printed(load, tmp_path, capsys):
 # --- pixels ---
 
 
-def test_images_are_read_as_pipelines_read_them(common, photos, tmp_path):
+def test_images_are_read_as_pipelines_read_them(photos, tmp_path):
     for name, photo in photos.items():
         ending = "tiff" if name == "CMYK" else "png"
         photo.save(tmp_path / f"{name}.{ending}", **({"exif": photo.getexif()} if name == "EXIF-rotated" else {}))
         path = str(tmp_path / f"{name}.{ending}")
         expected = load_image(path)
         for image in ({"path": path, "bytes": None}, {"path": None, "bytes": Path(path).read_bytes()}):
-            assert np.array_equal(common.image_reading.read_image(image), expected), name
+            assert np.array_equal(read_image(image), expected), name
     assert expected.size == photos["EXIF-rotated"].size[::-1]  # the test turns an image
 
 
-def test_wide_values_are_scaled(common, tmp_path):
+def test_wide_values_are_scaled(tmp_path):
     """16-bit and floating-point images, turned by EXIF too; without a range they are those of pipelines."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -282,39 +263,13 @@ def test_wide_values_are_scaled(common, tmp_path):
     expected = values.astype(int) * 255 // 5000
     Image.fromarray(values).save(tmp_path / "16.png", exif=exif)
     Image.fromarray((values / 5000).astype(np.float32)).save(tmp_path / "float.tiff")
-    read = common.image_reading.read_image
+    read = read_image
     image = {"path": str(tmp_path / "16.png"), "bytes": None}
     assert np.asarray(read(image, [0, 5000]))[..., 0].tolist() == np.rot90(expected, -1).tolist()
     assert np.asarray(read(image, [1000, 2000]))[..., 0].max() == 255
     assert np.array_equal(read(image), load_image(image["path"]))
     image = {"path": str(tmp_path / "float.tiff"), "bytes": None}
     assert np.asarray(read(image, [0, 1]))[..., 0].tolist() == expected.tolist()
-
-
-def test_another_image_size_keeps_the_preprocessing(common, tmp_path):
-    """Also the part of the image that is shown, whether the size is that of the shorter side or of both."""
-    config, load = CrossViTConfig.from_variant("crossvit_tiny_240"), common.image_model.load_image_processor
-    for name, size, expected in (("side", {"shortest_edge": 240}, {"shortest_edge": 480}), ("sides", {"height": 250, "width": 300}, {"height": 500, "width": 600})):  # fmt: skip
-        CrossViTImageProcessor(size=size, crop_size={"height": 240, "width": 240}, resample=2).save_pretrained(
-            tmp_path / name
-        )
-        changed = load(str(tmp_path / name), config, 480, {})
-        assert {side: changed.size[side] for side in expected} == expected and changed.resample == 2
-        assert changed.crop_size["height"] == changed.crop_size["width"] == 480
-
-
-def test_turns_and_flips(common):
-    """Each of the eight ways to lay a square comes, and no pixel is changed; a transform survives pickling for new processes."""
-    processor = CrossViTImageProcessor.from_image_size(12, crop_pct=1.0)
-    options = common.image_model.AugmentationArguments(random_crop_scale=1.0, vertical_flip=True, quarter_turns=True)
-    transform = pickle.loads(pickle.dumps(common.image_model.TrainingTransform(processor, options)))
-    square = Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).convert("RGB")
-    torch.manual_seed(0)
-    seen = {transform(square).numpy().tobytes() for _ in range(100)}
-    plain = processor(square, return_tensors="pt").pixel_values[0]
-    turned = [torch.rot90(plain, turn, (1, 2)) for turn in range(4)]
-    expected = {image.contiguous().numpy().tobytes() for turn in turned for image in (turn, turn.flip(2))}
-    assert seen == expected and len(expected) == 8
 
 
 # --- classes and models ---
@@ -337,19 +292,20 @@ NAMES = dict(enumerate(["zero", "one", "two"]))
         (["0", "1"], NAMES, True, None),
     ],
 )
-def test_classes_are_matched_by_name(common, classes, names, training, expected):
-    data = common.image_data.ImageData({}, classes, False, "")
-    assert common.image_data.match_classes(data, names, training) == (expected is not None)
-    if expected is not None:
-        assert [data.numbers[name] for name in classes] == expected and data.classes == list(names.values())
+def test_classes_are_matched_by_name(classes, names, training, expected):
+    data = ImageData({}, classes, False, "")
+    matched = data.match_classes(names, training)
+    if expected is None:
+        assert matched is None
     else:
-        assert data.classes == classes
+        assert [matched.label2id[name] for name in classes] == expected and matched.classes == list(names.values())
+    assert data.classes == classes and data.label2id == {name: index for index, name in enumerate(classes)}
 
 
-def test_classes_without_a_match(common):
-    data = common.image_data.ImageData({}, ["zero", "uno", "3"], False, "")
-    with pytest.raises(SystemExit) as error:
-        common.image_data.match_classes(data, NAMES, False)
+def test_classes_without_a_match():
+    data = ImageData({}, ["zero", "uno", "3"], False, "")
+    with pytest.raises(ValueError) as error:
+        data.match_classes(NAMES, False)
     for part in (
         "without a match: 3, uno",
         "of the data: zero, uno, 3",
@@ -360,7 +316,7 @@ def test_classes_without_a_match(common):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_label_map(load, common, tmp_path, streaming):
+def test_label_map(load, tmp_path, streaming):
     folder = write_images(tmp_path / "photos", {"cat": 4, "tabby": 4, "dog": 4})
     (tmp_path / "map.json").write_text('{"tabby": "cat", "dog": 7}')
     data = load(train_dir=folder, label_map=str(tmp_path / "map.json"), streaming=streaming)
@@ -371,13 +327,6 @@ def test_label_map(load, common, tmp_path, streaming):
 def test_whole_numbers_are_in_the_order_of_their_values(load, tmp_path):
     data = load(train_dir=write_images(tmp_path / "photos", {str(number): 2 for number in range(12)}))
     assert data.classes == [str(number) for number in range(12)]
-
-
-def test_class_weights_are_those_of_scikit_learn(load, common, tmp_path):
-    data = load(train_dir=write_images(tmp_path / "photos", {"a": 40, "b": 4}))
-    weights = common.image_model.class_weights(data)
-    labels = [data.numbers[name] for name in data.labels("train")]
-    assert weights[labels].tolist() == pytest.approx(compute_sample_weight("balanced", labels).tolist())
 
 
 # --- images that cannot be read ---
@@ -418,74 +367,19 @@ def test_missing_images_and_images_without_a_name(load, tmp_path):
 # --- signals ---
 
 
-def test_workers_outlive_sigterm_until_the_training_ends(common, monkeypatch):
-    shield = common.image_loading.Shield()
+def test_workers_outlive_sigterm_until_the_training_ends(monkeypatch):
+    guard = SigtermGuard()
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
-    shield.on_sigterm()
+    guard.on_sigterm()
     assert ended == []
-    shield.training_ends.fill_(True)
-    shield.on_sigterm()
+    guard.training_ends.fill_(True)
+    guard.on_sigterm()
     assert ended == [143]
-    assert pickle.loads(pickle.dumps(common.image_loading.Shield())).is_up is False
+    assert pickle.loads(pickle.dumps(SigtermGuard())).is_installed is False
 
 
-# --- metrics, pictures and folders ---
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_scores_that_are_not_finite(common, multi_label):
-    scores = np.zeros((4, 8))
-    scores[1] = np.nan
-    references = np.eye(8, dtype=int)[:4] if multi_label else [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="The scores of 1 of 4 images are not finite, so the training has failed"):
-        common.training_report.load_metrics(multi_label).compute(predictions=scores, references=references)
-
-
-def test_names_are_no_formulas(common, tmp_path):
-    names = ["$x_", "50%_", "two\nlines", "$\\frac$"]
-    log = [{"step": 1, "loss": 1.0, "eval_accuracy": 0.5}]
-    labels = np.arange(4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        common.training_report.draw(
-            common.training_report.draw_training, log, "accuracy", tmp_path / "a.png", labels, labels, names
-        )
-    assert Image.open(tmp_path / "a.png").width > 1000
-    with pytest.warns(UserWarning, match="could not be drawn, all else is saved: .*FileNotFoundError"):
-        common.training_report.draw(common.training_report.draw_training, log, "accuracy", tmp_path / "no" / "a.png")
-
-
-def test_a_folder_with_another_run(common, tmp_path):
-    """What differs is said. A folder without results may be taken, and an option that a run may change is no difference."""
-    identity, check = common.run_identity, common.run_identity.check_folder
-    data = common.image_data.ImageData({}, ["a", "b"], False, "1")
-
-    class Options:
-        learning_rate = 0.1
-        num_train_epochs = 3
-        token = "secret"
-
-        def __init__(self, **values):
-            vars(self).update({"learning_rate": 0.1, "num_train_epochs": 3, "token": "secret", **values})
-
-    check(tmp_path, identity.describe_run(data, 8, Options()))
-    assert "secret" not in (tmp_path / "run.json").read_text()
-    check(tmp_path, identity.describe_run(data, 16, Options()))  # nothing was trained yet
-    (tmp_path / "checkpoint-1").mkdir()
-    check(tmp_path, identity.describe_run(data, 16, Options(num_train_epochs=5)))
-    other = common.image_data.ImageData({}, ["a", "c"], False, "2")
-    before = (tmp_path / "run.json").read_text()
-    with pytest.raises(SystemExit) as error:
-        check(tmp_path, identity.describe_run(other, 8, Options(learning_rate=0.2)))
-    for part in (
-        "the training images or their labels",
-        "the classes: a, b, now a, c",
-        "learning_rate: 0.1, now 0.2",
-        "images_per_step: 16, now 8",
-    ):
-        assert part in str(error.value)
-    assert (tmp_path / "run.json").read_text() == before
+# --- the same images ---
 
 
 def test_a_fingerprint_is_that_of_the_images(load, tmp_path):
