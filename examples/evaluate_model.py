@@ -174,7 +174,7 @@ def answers(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tenso
     }
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(accelerator: Accelerator, models: list[Model], batch_size: int, num_workers: int) -> list[pd.DataFrame]:
     """
     A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them. Each process
