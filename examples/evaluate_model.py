@@ -37,6 +37,7 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -45,7 +46,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.errors import EntryNotFoundError
@@ -174,15 +175,27 @@ def answers(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tenso
     }
 
 
+def is_own(_, index: int, rank: int, processes: int) -> bool:
+    return index % processes == rank
+
+
+def own_part(images: Dataset | IterableDataset, accelerator: Accelerator, ends_early: bool):
+    """The images that this process evaluates. Together, all processes have each image once."""
+    if ends_early and isinstance(images, IterableDataset):
+        # Processes that read parts of the stream would find other first images. Therefore each reads all of them, and keeps its own.
+        own = partial(is_own, rank=accelerator.process_index, processes=accelerator.num_processes)
+        return images.filter(own, with_indices=True)
+    return split_dataset_by_node(images, accelerator.process_index, accelerator.num_processes)
+
+
 @torch.no_grad()
-def predict(accelerator: Accelerator, models: list[Model], batch_size: int, num_workers: int) -> list[pd.DataFrame]:
+def predict(
+    accelerator: Accelerator, models: list[Model], images: Dataset | IterableDataset, batch_size: int, num_workers: int
+) -> list[pd.DataFrame]:
     """
-    A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them. Each process
-    reads a part of the images on its own.
+    A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them. `images` are
+    those of this process.
     """
-    images = split_dataset_by_node(
-        models[0].images.splits["validation"], accelerator.process_index, accelerator.num_processes
-    )
     if isinstance(images, IterableDataset):
         dataset = AugmentedStream(images, Samples(models), seed=0, endless=False)
     else:
@@ -525,7 +538,8 @@ def main():
         for name in arguments.models if arguments.update_card else ():
             load_card(name, arguments.token)
 
-    tables = predict(accelerator, models, arguments.per_device_eval_batch_size, workers)
+    own = own_part(images.splits["validation"], accelerator, data_arguments.max_eval_samples is not None)
+    tables = predict(accelerator, models, own, arguments.per_device_eval_batch_size, workers)
     if not accelerator.is_main_process:
         return
     classes = [class_table(table) for table in tables]

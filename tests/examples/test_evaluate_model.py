@@ -387,6 +387,22 @@ def test_two_processes(expected, model, weaker, images, tmp_path, streaming):
     assert_same(found, expected)
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_images(example, processes):
+    """Each image once, and in a table in their order. A stream that ends early has the same images as in one process."""
+    table = Dataset.from_dict({"image": list(range(145))})
+    stream = table.to_iterable_dataset(num_shards=64)
+    limited = stream.shuffle(seed=0).take(30)
+    for images, ends_early in ((table, False), (table.select(range(30)), True), (stream, False), (limited, True)):
+        parts = []
+        for rank in range(processes):
+            accelerator = SimpleNamespace(num_processes=processes, process_index=rank)
+            parts.append([row["image"] for row in example.own_part(images, accelerator, ends_early)])
+        found, expected = sum(parts, []), [row["image"] for row in images]
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        assert found == expected if isinstance(images, Dataset) else sorted(found) == sorted(expected)
+
+
 # --- several models ---
 
 
