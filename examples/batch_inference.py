@@ -318,7 +318,7 @@ def classify(arguments: Arguments, parts: list[Part], options: dict, output: Pat
     context.checkpoint_config = CheckpointConfig(
         "image", str((output / "finished").absolute()), delete_checkpoint_on_success=False
     )
-    context.enable_progress_bars = False  # Those of Ray count blocks of images. `show_progress` counts images.
+    context.enable_progress_bars = False  # Ray's bars count blocks of images; `show_progress` counts images.
     images = ray.data.read_datasource(ImageDatasource(parts), override_num_blocks=len(parts))
     pixels = images.map_batches(decode, batch_size=arguments.batch_size, fn_kwargs=options)
     predictions = pixels.map_batches(
