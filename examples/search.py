@@ -81,7 +81,7 @@ class Extractor:
 
 
 def load_index(file: Path, extractor: Extractor) -> dict[str, np.ndarray]:
-    """The features in the file, by key; none if there is no file. Those of another model end the program with a message."""
+    """The features in the file, by key; none if there is no file. The features of another model end the program with a message."""
     if not file.exists():
         return {}
     try:
@@ -101,7 +101,7 @@ def load_index(file: Path, extractor: Extractor) -> dict[str, np.ndarray]:
 
 def update_index(file: Path, folder: Path, extractor: Extractor) -> tuple[list[Path], np.ndarray]:
     """
-    Reads the new and the changed images of a folder into the index, and takes out those that are gone. Images that cannot be read are
+    Reads the new and the changed images of a folder into the index, and takes out images that are gone. Images that cannot be read are
     named and left out. The folder of the index is not looked at, although it may lie inside.
 
     Returns:

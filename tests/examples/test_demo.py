@@ -101,7 +101,7 @@ def page(models):
     """The address of the page, served by a process of its own."""
     with serve("--models", *models) as (address, _, log):
         yield address
-        # What a visitor does wrong is no news for who runs the page.
+        # The log stays free of the mistakes of visitors.
         assert "Traceback" not in log.read_text(), log.read_text()
 
 

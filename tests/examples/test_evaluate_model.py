@@ -482,7 +482,7 @@ def test_an_earlier_evaluation_is_replaced(evaluate, model, weaker, images, tmp_
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_picture(evaluate, model, weaker, images, tmp_path, number):
-    """Each model has its colour; odd names are no formulas."""
+    """Each model has its colour; odd names are not formulas."""
     odd = tmp_path / "50% $x_"
     shutil.copytree(images, odd)
     evaluate([model, weaker][:number], "--validation_dir", odd)
