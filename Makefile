@@ -11,11 +11,11 @@ DEV := $(VENV)/transformers-$(or $(TRANSFORMERS),newest)
 TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
+.PHONY: help quickstart test test-examples test-slow conformance lint release-check pictures clean
 .PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-deployment benchmark-using
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 30
 
 # A stamp per set of packages, renewed when the requirements change. torch and torchvision are installed together, as a pair.
 # The folders are named because the installation is a folder of links: a new file needs its link.
@@ -56,6 +56,10 @@ lint: $(DEV)  ## Check style, transformers' model rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mlinter --no-progress modeling_crossvit configuration image_processing
 	$(BIN)/mypy
+
+release-check: $(DEV)  ## Build the wheel and the source distribution, and try each in a clean environment
+	$(BIN)/pip install --quiet build twine
+	$(BIN)/python tests/release_check.py
 
 benchmark-parity: $(DEV)  ## Measure the differences to timm again: docs/parity.md
 	$(BIN)/python benchmarks/parity.py
