@@ -15,9 +15,16 @@
 
 import unittest
 
+import numpy as np
+
 from transformers.testing_utils import require_torch, require_vision
+from transformers.utils import is_torch_available
 
 from ...test_image_processing_common import ImageProcessingTester, ImageProcessingTestMixin
+
+
+if is_torch_available():
+    import torch
 
 
 class CrossViTImageProcessingTester(ImageProcessingTester):
@@ -38,6 +45,11 @@ class CrossViTImageProcessingTester(ImageProcessingTester):
 @require_vision
 class CrossViTImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
     image_processor_tester_class = CrossViTImageProcessingTester
+    test_cast_dtype = torch.float16 if is_torch_available() else None
+
+    def setUp(self):
+        super().setUp()
+        np.random.seed(0)  # the images are noise
 
     def test_override_instance_attributes_does_not_affect_other_instances(self):
         # The common test skips itself where the size is a `SizeDict` and the mean a tuple, as they are here.
