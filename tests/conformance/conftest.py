@@ -12,21 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Makes transformers' own tests importable as the package `tests`, makes CrossViT known to them, and compares the tests that were
-skipped with expected_skips.py. README.md explains this folder.
+Makes transformers' own tests, and those that the contribution brings, importable as the package `tests`, and makes CrossViT known to
+them. README.md explains this folder.
 """
 
 import os
-import re
 import sys
-from collections import defaultdict
-from fnmatch import fnmatchcase
-from pathlib import Path
 
-import pytest
 import torch
 import transformers
-from expected_skips import MAY_SKIP, MUST_SKIP
 from prepare import save_tiny_models, unpack_tests
 from transformers.models.auto import modeling_auto
 
@@ -37,83 +31,29 @@ os.environ["RUN_SLOW"] = "1"  # with it, transformers' tests leave nothing out
 root = unpack_tests()
 os.environ["TRANSFORMERS_TINY_MODEL_PATH"] = str(save_tiny_models(root / "tiny_models"))
 sys.modules.pop("tests", None)
-sys.path.insert(0, str(root))
+sys.path[:0] = [str(root), str(root / "utils")]
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the processes of the distributed tests
 
 # transformers' tests look up in these what a class is for, by its name. `AutoModel.register` does not fill them.
 modeling_auto.MODEL_MAPPING_NAMES["crossvit"] = "CrossViTModel"
 modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES["crossvit"] = "CrossViTForImageClassification"
 modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES["crossvit"] = "CrossViTBackbone"
-for processor in ("CrossViTImageProcessor", "CrossViTImageProcessorPil"):
-    setattr(transformers, processor, getattr(crossvit, processor))
+# The tests of the contribution import the classes from transformers.
+for name in crossvit.__all__:
+    if name.startswith("CrossViT"):
+        setattr(transformers, name, getattr(crossvit, name))
+transformers.CrossViTPreTrainedModel = crossvit.CrossViTPreTrainedModel
 
 torch.set_num_threads(1)  # the models are so small that threads only wait for each other
 
-collect_ignore = ["stand_ins"]
-
-
-COMPLETE = pytest.StashKey[bool]()  # whether the run has all tests of this folder
-COLLECTED, RAN = set(), set()
-SKIPPED = defaultdict(set)  # the tests of each reason
+collect_ignore = ["stand_ins", "in_the_tree"]
 
 
 def pytest_configure(config):
+    config.pluginmanager.import_plugin("skips")
     marks = "accelerate_tests flash_attn_test flash_attn_3_test flash_attn_4_test torch_compile_test order slow "
     marks += "is_fsdp_test is_pipeline_test is_tensor_parallel_test is_training_test"
     for mark in marks.split():
         config.addinivalue_line("markers", f"{mark}: set by transformers' tests")
     if config.option.markexpr == "not slow":  # comes from pyproject.toml, and is about our own tests
         config.option.markexpr = ""
-
-
-def test_name(nodeid: str) -> str:
-    return nodeid.rsplit("::", 1)[-1]
-
-
-def pytest_collection_finish(session):
-    COLLECTED.update(test_name(item.nodeid) for item in session.items)
-    option, files = session.config.option, {item.path.name for item in session.items}
-    chosen = option.keyword or option.markexpr or any("::" in argument for argument in session.config.args)
-    session.config.stash[COMPLETE] = not chosen and files == {
-        path.name for path in Path(__file__).parent.glob("test_*.py")
-    }
-
-
-def pytest_runtest_logreport(report):
-    if report.skipped and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2].removeprefix("Skipped: ")
-        reason = re.sub(r"^.* is skipped: `[\w-]+` is not in", "The task is not in", reason)
-        SKIPPED[reason].add(test_name(report.nodeid))
-    elif report.when == "call":
-        RAN.add(test_name(report.nodeid))
-
-
-def contradictions(complete: bool) -> list[str]:
-    """Where the skips of this run and expected_skips.py differ."""
-    lines = []
-    for reason, tests in SKIPPED.items():
-        for test in sorted(tests):
-            expected = MUST_SKIP.get(test, set()) | MAY_SKIP.get(test, set())
-            if not any(fnmatchcase(reason, pattern) for pattern in expected):
-                lines.append(f"{test} is skipped, and not listed with this reason: {reason}")
-    ran = RAN - set().union(*SKIPPED.values())
-    lines += [f"{test} is listed, and not skipped" for test in sorted(ran & MUST_SKIP.keys())]
-    if complete:
-        lines += [
-            f"{test} is listed, and does not exist" for test in sorted((MUST_SKIP | MAY_SKIP).keys() - COLLECTED)
-        ]
-    return lines
-
-
-def pytest_sessionfinish(session):
-    if contradictions(session.config.stash.get(COMPLETE, False)) and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    terminalreporter.section("skipped")
-    for reason, tests in sorted(SKIPPED.items(), key=lambda item: -len(item[1])):
-        terminalreporter.write_line(f"{len(tests):3d}  {reason}\n     {', '.join(sorted(tests))}")
-    if lines := contradictions(config.stash.get(COMPLETE, False)):
-        terminalreporter.section("other skips than expected_skips.py lists", red=True)
-        terminalreporter.write_line("\n".join(lines), red=True)

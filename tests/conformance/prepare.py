@@ -12,9 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Unpacks the tests of the installed release of transformers. pip fetches the source distribution, once per release; its `tests/` is
-kept in a folder that git ignores. The tests import a few modules that the source distribution lacks: `stand_ins/` has our own
-versions of these, and they are added.
+Unpacks the source distribution of the installed release of transformers. pip fetches it, once per release, into a folder that git
+ignores. Its tests import a few modules that it lacks: `stand_ins/` has our own versions of these, and they are added.
 """
 
 import json
@@ -31,9 +30,11 @@ import torch
 import transformers
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
+from upstream.export import ONLY_IN_THE_TREE, contribution, write
 
 
 BUILD = Path(__file__).parents[2] / "build" / "conformance"
+NAME = f"transformers-{transformers.__version__}"
 STAND_INS = Path(__file__).parent / "stand_ins"
 
 # The small model of the other tests, with every kind of dropout.
@@ -45,26 +46,47 @@ SMALL = {
 }
 
 
-def unpack_tests() -> Path:
-    """Returns the folder to put on `sys.path`: it has `tests/`."""
-    root = BUILD / f"transformers-{transformers.__version__}"
-    if not (root / "tests").is_dir():
-        root.mkdir(parents=True, exist_ok=True)
+def source_distribution() -> Path:
+    archive = BUILD / f"{NAME}.tar.gz"
+    if not archive.is_file():
+        BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
             package = f"transformers=={transformers.__version__}"
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "transformers"]
             subprocess.run([*pip, "--dest", folder, package], check=True)
-            (archive,) = Path(folder).glob("*.tar.gz")
-            with tarfile.open(archive) as tar:
-                members = [member for member in tar if member.name.startswith(f"{root.name}/tests/")]
-                # Python 3.10 and 3.11 have the filter from some patch release on.
-                tar.extractall(folder, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-            os.replace(Path(folder) / root.name / "tests", root / "tests")
+            os.replace(Path(folder) / archive.name, archive)
+    return archive
+
+
+def unpack(folder: Path, part: str = "") -> Path:
+    """A part of the source distribution, new in `folder`, with the stand-ins. Returns the folder that has `tests/`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(source_distribution()) as tar:
+        members = [member for member in tar if member.name.startswith(f"{NAME}/{part}")]
+        # Python 3.10 and 3.11 have the filter from some patch release on.
+        tar.extractall(folder, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    root = folder / NAME
     shutil.copytree(STAND_INS, root, dirs_exist_ok=True)
+    for package in (root / "tests", root / "tests" / "models"):
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").touch()
+    return root
+
+
+def unpack_tests() -> Path:
+    """The tests of transformers and of the contribution, for the classes of this package."""
+    root = unpack(BUILD / "package", "tests/")
+    shutil.copytree(ONLY_IN_THE_TREE / "tests", root / "tests", dirs_exist_ok=True)
     # The tests look for transformers' classes in `src/`. An empty package there makes them find the installed ones.
-    for package in ("tests", "src/transformers"):
-        (root / package).mkdir(parents=True, exist_ok=True)
-        (root / package / "__init__.py").touch()
+    (root / "src" / "transformers").mkdir(parents=True)
+    (root / "src" / "transformers" / "__init__.py").touch()
+    return root
+
+
+def unpack_tree() -> Path:
+    """All of transformers, with the contribution in it."""
+    root = unpack(BUILD / "tree")
+    write(contribution(root))
     return root
 
 

@@ -12,15 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Proves that the configuration and the models pass transformers' own common tests (`ConfigTester`, `ModelTesterMixin`,
-`PipelineTesterMixin`, `BackboneTesterMixin`, `TrainingTesterMixin`, `FSDPTesterMixin`, `TensorParallelTesterMixin` of the
-installed release): loading, saving, initialisation, attention implementations, gradient checkpointing, outputs, feature maps,
-training, two and four processes.
+Proves that the configuration and the models of the package pass the tests of the contribution, which are transformers' own common
+tests (`ConfigTester`, `ModelTesterMixin`, `PipelineTesterMixin`, `BackboneTesterMixin` of the installed release), and in addition
+`TrainingTesterMixin`, `FSDPTesterMixin` and `TensorParallelTesterMixin`: training on two and four processes.
 
     make conformance
 
-Some common tests have no meaning for images or for two branches. They are skipped or overridden here. Each says why, and an
-override tests at least as much as the original.
+What is overridden here concerns what the package adds to the model. An override tests at least as much as the original.
 """
 
 import functools
@@ -31,27 +29,15 @@ from unittest import mock
 
 import torch
 from prepare import SMALL
-from safetensors.torch import load_file
 from tests.distributed_testing_utils import run_distributed
-from tests.test_backbone_common import BackboneTesterMixin
-from tests.test_configuration_common import ConfigTester
+from tests.models.crossvit import test_modeling_crossvit as contribution
 from tests.test_fsdp_mixin import FSDPTesterMixin
-from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
-from tests.test_pipeline_mixin import PipelineTesterMixin
 from tests.test_tensor_parallel_mixin import TensorParallelTesterMixin
 from tests.test_training_mixin import TrainingTesterMixin
 from tokens_as_images import VOCAB_SIZE, CrossViTOfTokens, load_in_parts, run_on_images
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.testing_utils import CaptureLogger
-from transformers.utils import logging
 
-from crossvit import (
-    CrossViTBackbone,
-    CrossViTConfig,
-    CrossViTForImageClassification,
-    CrossViTModel,
-    CrossViTPreTrainedModel,
-)
+from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification, CrossViTPreTrainedModel
 from tests import test_fsdp_mixin, test_modeling_common, test_tensor_parallel_mixin
 
 
@@ -61,185 +47,33 @@ test_tensor_parallel_mixin.TP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_fsdp_mixin.AutoModelForCausalLM = CrossViTOfTokens
 
 
-class CrossViTModelTester:
-    is_training = True
-    batch_size = 7
-    num_labels = 5
-    causal_lm_class = CrossViTOfTokens  # what the tensor parallel tests call
-
-    # The common tests compare these with the first hidden state and the first attention: both belong to the small branch.
-    seq_length = 1 + (SMALL["image_sizes"][0] // SMALL["patch_sizes"][0]) ** 2
-    hidden_size = SMALL["hidden_sizes"][0]
-    num_attention_heads = SMALL["num_attention_heads"][0]
-    # The numbers of attentions and of hidden states: sums over all stages and branches.
-    num_hidden_layers = SMALL["num_stages"] * sum(SMALL["depths"])
-    expected_num_hidden_layers = (1 + SMALL["num_stages"]) * len(SMALL["depths"])
-
-    def __init__(self, parent):
-        self.parent = parent
-
-    def get_config(self):
-        # Feature maps of both branches and of both stages; only the backbone has them.
-        return CrossViTConfig(**SMALL, num_labels=self.num_labels, out_features=["small_stage1", "large_stage2"])
-
-    def prepare_config_and_inputs(self, num_channels=3):
-        height, width = self.get_config().branch_image_size(0)
-        pixel_values = floats_tensor([self.batch_size, num_channels, height, width])
-        return self.get_config(), pixel_values, ids_tensor([self.batch_size], self.num_labels)
-
-    def prepare_config_and_inputs_for_common(self):
-        config, pixel_values, _ = self.prepare_config_and_inputs()
-        return config, {"pixel_values": pixel_values}
+class CrossViTBackboneTest(contribution.CrossViTBackboneTest):
+    pass
 
 
 class CrossViTModelTest(
-    ModelTesterMixin,
-    PipelineTesterMixin,
-    TrainingTesterMixin,
-    FSDPTesterMixin,
-    TensorParallelTesterMixin,
-    unittest.TestCase,
+    TrainingTesterMixin, FSDPTesterMixin, TensorParallelTesterMixin, contribution.CrossViTModelTest
 ):
-    all_model_classes = (CrossViTModel, CrossViTForImageClassification, CrossViTBackbone)
-    pipeline_model_mapping = {
-        "image-feature-extraction": CrossViTModel,
-        "image-classification": CrossViTForImageClassification,
-    }
-    test_resize_embeddings = False  # images have no vocabulary
-
     def setUp(self):
-        self.model_tester = CrossViTModelTester(self)
-        self.config_tester = ConfigTester(
-            self,
-            config_class=CrossViTConfig,
-            has_text_modality=False,
-            # There is no single number of layers, as in all vision models with several stages.
-            common_properties=["image_size", "patch_sizes", "num_channels", "hidden_size", "num_attention_heads"],
-            hidden_sizes=[36, 48],
-        )
-
-    def test_config(self):
-        self.config_tester.run_common_tests()
-
-    def test_model(self):
-        config, pixel_values, _ = self.model_tester.prepare_config_and_inputs()
-        outputs = CrossViTModel(config).eval()(pixel_values, output_hidden_states=True)
-        self.assertEqual(outputs.last_hidden_state.shape, (7, 5, 24))
-        self.assertEqual(outputs.pooler_output.shape, (7, 40))
-        self.assertEqual([state.shape for state in outputs.branch_hidden_states], [(7, 17, 16), (7, 5, 24)])
-
-    def test_for_image_classification(self):
-        for num_channels in (3, 1):
-            config, pixel_values, labels = self.model_tester.prepare_config_and_inputs(num_channels)
-            config.num_channels = num_channels
-            outputs = CrossViTForImageClassification(config).eval()(pixel_values, labels=labels)
-            self.assertEqual(outputs.logits.shape, (7, 5))
-            self.assertEqual(outputs.loss.shape, ())
-
-    def test_num_layers_is_small(self):
-        # The tester's number of layers is a sum, too large for the common test. Each of its terms is small.
-        self.assertLessEqual(max(SMALL["num_stages"], *SMALL["depths"]), 2)
-
-    def test_model_get_set_embeddings(self):
-        # The common test sets an `nn.Embedding`. The input embeddings of images are another module.
-        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        for model_class in self.all_model_classes:
-            model = model_class(config)
-            embeddings = model.base_model.embeddings[0]
-            self.assertIs(model.get_input_embeddings(), embeddings)
-            other_embeddings = type(embeddings)(config, branch=0)
-            model.set_input_embeddings(other_embeddings)
-            self.assertIs(model.get_input_embeddings(), other_embeddings)
-            self.assertIs(model.base_model.embeddings[0], other_embeddings)
-            self.assertIsNone(model.get_output_embeddings())
-            model(**inputs)
-
-    def test_attention_outputs(self):
-        # With the hidden states, the base model also returns those of every branch after the final LayerNorm.
-        for model_class in self.all_model_classes:
-            with mock.patch.object(self, "all_model_classes", (model_class,)):
-                self.model_tester.num_hidden_states_types = 2 if model_class is CrossViTModel else 1
-                super().test_attention_outputs()
-        # The common test checks the shape of the first attention only, and cross-attentions only in decoders.
-        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        for model_class in self.all_model_classes:
-            outputs = model_class(config).eval()(**inputs, output_attentions=True)
-            small, large = (7, 2, 17, 17), (7, 3, 5, 5)
-            self.assertEqual([attention.shape for attention in outputs.attentions], [small, large, large] * 2)
-            crosses = [(7, 3, 1, 5), (7, 2, 1, 17)]
-            self.assertEqual([attention.shape for attention in outputs.cross_attentions], crosses * 2)
-
-    def test_hidden_states_output(self):
-        super().test_hidden_states_output()
-        # The common test checks the shape of the first hidden state only.
-        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        for model_class in self.all_model_classes:
-            outputs = model_class(config).eval()(**inputs, output_hidden_states=True)
-            self.assertEqual([state.shape for state in outputs.hidden_states], [(7, 17, 16), (7, 5, 24)] * 3)
+        super().setUp()
+        self.model_tester.causal_lm_class = CrossViTOfTokens  # what the tensor parallel tests call
 
     def test_reverse_loading_mapping(self):
-        # The conversion is for timm's names, and `save_pretrained` writes these only where it is asked to. No model needs all
-        # entries of the conversion, because no model has both kinds of patch embeddings. So each is tested with the entries that
-        # match its names, and together the models must need all entries.
-        tested, all_patterns = set(), set()
+        # The package saves under its own names unless it is asked for timm's. It also has names for more than one fusion layer, and the
+        # names of the release, which it reads and never writes: test_checkpoints.py tests these.
         get_mapping = test_modeling_common.get_model_conversion_mapping
+        release = [[r"cls_token\.(\d+)"], [r"pos_embed\.(\d+)"]]
 
-        def matching(model, **kwargs):
-            mapping = get_mapping(model, **kwargs)
-            all_patterns.update(tuple(entry.source_patterns) for entry in mapping)
-            names = list(to_timm_names(model))
-            matched = [entry for entry in mapping if any(map(entry._scoped_match, names))]
-            tested.update(tuple(entry.source_patterns) for entry in matched)
-            return matched
-
-        def to_timm_names(model):
-            with tempfile.TemporaryDirectory() as folder:
-                model.save_pretrained(folder, save_original_format=True)
-                return load_file(os.path.join(folder, "model.safetensors"))
+        def without_release(model, **kwargs):
+            return [entry for entry in get_mapping(model, **kwargs) if entry.source_patterns not in release]
 
         save = functools.partialmethod(CrossViTPreTrainedModel.save_pretrained, save_original_format=True)
-        for variant in ({"hidden_sizes": [16, 24]}, {"use_convolutional_stem": True, "num_fusion_layers": 2}):
-            with (
-                mock.patch.dict(SMALL, variant),
-                mock.patch.object(CrossViTPreTrainedModel, "save_pretrained", save),
-                mock.patch.object(test_modeling_common, "get_model_conversion_mapping", matching),
-            ):
-                super().test_reverse_loading_mapping()
-        # The authors' names of CLS tokens and position embeddings are read and never written: test_checkpoints.py tests them.
-        self.assertEqual(all_patterns - tested, {(r"cls_token\.(\d+)",), (r"pos_embed\.(\d+)",)})
-
-    def test_can_load_ignoring_mismatched_shapes(self):
-        # The common test looks for one linear head. Here every branch has one, and the test is the same for all of them.
-        config, _ = self.model_tester.prepare_config_and_inputs_for_common()
-        model = CrossViTForImageClassification(config)
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            with self.assertRaises(RuntimeError):
-                CrossViTForImageClassification.from_pretrained(folder, num_labels=42)
-            with CaptureLogger(logging.get_logger("transformers.modeling_utils")) as captured:
-                new_model = CrossViTForImageClassification.from_pretrained(
-                    folder, num_labels=42, ignore_mismatched_sizes=True
-                )
-        self.assertIn("Reinit due to size mismatch", captured.out)
-        weights, new_weights = model.state_dict(), new_model.state_dict()
-        self.assertEqual(weights.keys(), new_weights.keys())
-        for name, weight in new_weights.items():
-            if name.startswith("classifier."):
-                self.assertEqual(weight.shape[0], 42)
-                self.assertLess(weight.mean().abs(), 0.01)
-                self.assertEqual(weight.any(), name.endswith("weight"))
-            else:
-                torch.testing.assert_close(weight, weights[name], rtol=0, atol=0)
-
-    def test_enable_input_require_grads_with_gradient_checkpointing(self):
-        # The common test wants embeddings with a weight of their own. Here their projection has it, in every branch.
-        for branch in range(len(SMALL["depths"])):
-            with mock.patch.object(
-                CrossViTPreTrainedModel,
-                "get_input_embeddings",
-                lambda model, branch=branch: model.base_model.embeddings[branch].patch_embeddings.projection,
-            ):
-                super().test_enable_input_require_grads_with_gradient_checkpointing()
+        self.model_tester.sizes["num_fusion_layers"] = 2
+        with (
+            mock.patch.object(CrossViTPreTrainedModel, "save_pretrained", save),
+            mock.patch.object(test_modeling_common, "get_model_conversion_mapping", without_release),
+        ):
+            super().test_reverse_loading_mapping()
 
     # The common tests of training leave backbones out, because their outputs have no loss: here it is that of all feature maps.
 
@@ -333,27 +167,3 @@ class CrossViTModelTest(
         with mock.patch.object(os, "cpu_count", return_value=8):
             test_impl = functools.partial(run_on_images, test_impl)
             super()._run_fsdp2_distributed_test(test_name, test_impl, *args, **kwargs)
-
-
-class CrossViTBackboneTest(BackboneTesterMixin, unittest.TestCase):
-    all_model_classes = (CrossViTBackbone,)
-    config_class = CrossViTConfig
-
-    def setUp(self):
-        self.model_tester = CrossViTModelTester(self)
-
-    def test_config(self):
-        # The common test wants the names of a model with one branch: `stem`, `stage1` and so on. This is the same test with ours.
-        names = [f"{branch}_stage{stage}" for branch in ("small", "large") for stage in (1, 2, 3)]
-        for arguments, features, indices in (
-            ({}, ["large_stage3"], [5]),
-            ({"out_features": None, "out_indices": None}, ["large_stage3"], [5]),
-            ({"out_features": names[:2], "out_indices": [0, 1]}, names[:2], [0, 1]),
-            ({"out_features": [names[1], names[3]]}, [names[1], names[3]], [1, 3]),
-            ({"out_indices": [0, 2]}, [names[0], names[2]], [0, 2]),
-        ):
-            config = CrossViTConfig(**arguments)
-            self.assertEqual(config.stage_names, names)
-            self.assertEqual((config.out_features, config.out_indices), (features, indices))
-        with self.assertRaises(ValueError):
-            CrossViTConfig(out_features=names[:2], out_indices=[0, 2])
