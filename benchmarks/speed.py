@@ -16,7 +16,7 @@ Times CrossViT here, in its ordinary form and as `crossvit.optimize` returns it,
 and a ViT of the same width. Fills the tables of docs/speed.md and that of the README.
 
     python -m benchmarks.speed                     at most 15 minutes on two CPU cores
-    python -m benchmarks.speed --quick             a minute: the smallest model; prints the tables and writes nothing
+    python -m benchmarks.speed --quick             2 minutes: the smallest model; prints the tables and writes nothing
     python -m benchmarks.speed --only training     measures a part again
     python -m benchmarks.speed --page              measures nothing, and fills the pages from the file of results
     python -m benchmarks.speed --device cuda       on a GPU, where CUDA graphs are timed too

@@ -42,7 +42,6 @@ from crossvit.modeling_crossvit import (
     CrossViTModelOutput,
     CrossViTProjection,
     CrossViTStage,
-    check_pixel_values,
     drop_path_rates,
 )
 
@@ -111,7 +110,8 @@ class SchemeModel(CrossViTModel):
         **kwargs: Any,
     ) -> CrossViTModelOutput:
         """As in the package. The stages are told where the patches lie, because for images of other sizes only the model knows it."""
-        height, width = check_pixel_values(pixel_values, self.config).shape[-2:]
+        self.embeddings[0].check_pixel_values(pixel_values, interpolate_pos_encoding)
+        height, width = pixel_values.shape[-2:]
         kwargs["grid_sizes"] = [embeddings.grid_size_for(height, width) for embeddings in self.embeddings]
         return super().forward(pixel_values, interpolate_pos_encoding, **kwargs)
 

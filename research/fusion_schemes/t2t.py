@@ -47,8 +47,7 @@ STEM_LAYER_NORM_EPS = 1e-5
 class T2TConfig(CrossViTConfig):
     model_type = "crossvit_t2t"
 
-    def _validate_sizes(self):
-        super()._validate_sizes()
+    def validate_stem(self):
         if self.use_convolutional_stem:
             raise ValueError(
                 "`use_convolutional_stem` must be False, got True: a model has one stem. For the convolutions use CrossViTConfig."
