@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The images of benchmarks/learning.py: real scans and photographs that packages ship, and CIFAR from the Hub. Each set has a fixed split, and
-a recipe by which all contestants are trained on it.
+The images of the study: real scans and photographs that packages ship, and CIFAR from the Hub. Each set has a fixed split, and
+a recipe by which all models are trained on it.
 """
 
 import importlib
@@ -34,7 +34,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 
-SOLAR_CELLS = Path(__file__).parent.parent / "examples" / "solar_cells.py"
+SOLAR_CELLS = Path(__file__).parents[2] / "examples" / "solar_cells.py"
 
 # Scans have an upper edge, photographs of solar cells have none.
 SCAN = v2.RandomAffine(degrees=10, translate=(0.1, 0.1), scale=(0.9, 1.1))

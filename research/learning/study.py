@@ -15,11 +15,11 @@
 Does CrossViT learn better than a ViT, and than other ways to fuse its branches? Trains all of them from random weights on real images, with
 one recipe and the same seeds, and writes docs/learning.md with its pictures.
 
-    make benchmark-learning                                         about 5 hours on two CPU cores; continues where it was stopped
-    python benchmarks/learning.py --quick                           2 minutes; every step once, and nothing is written to docs/
-    python benchmarks/learning.py --sets digits --contestants none pairwise
-    python benchmarks/learning.py --sets cifar10 --variant crossvit_small_240 --results outputs/cifar.json          needs a GPU
-    python benchmarks/learning.py --sets cifar10 --contestants timm/crossvit_15_240.in1k facebook/deit-small-patch16-224 \\
+    python -m research.learning.study                               about 5 hours on two CPU cores; continues where it was stopped
+    python -m research.learning.study --quick                       2 minutes; every step once, and nothing is written to docs/
+    python -m research.learning.study --sets digits --models none pairwise
+    python -m research.learning.study --sets cifar10 --variant crossvit_small_240 --results outputs/cifar.json          needs a GPU
+    python -m research.learning.study --sets cifar10 --models timm/crossvit_15_240.in1k facebook/deit-small-patch16-224 \\
         --results outputs/table_5.json                              the setting of Table 5: trained further from ImageNet's weights
 
 Each run is kept in the file of results as soon as it has ended. Several commands may fill one file at once.
@@ -28,7 +28,6 @@ Each run is kept in the file of results as soon as it has ended. Several command
 import argparse
 import json
 import math
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,10 +39,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from learning_data import SETS, Images, ImageSet, Preparation, Recipe, Split
-from learning_report import NAMES, OTHER_FUSIONS, write_report
-from pages import RESULTS, measured_by
-from speed import multiply_adds
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 from tqdm import tqdm
@@ -60,23 +55,22 @@ from transformers import (
     set_seed,
 )
 
+from benchmarks.measurements import measured_by, multiply_adds
+from benchmarks.pages import RESULTS
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.benchmark import interleave
-
-
-sys.path.append(str(Path(__file__).parent.parent / "examples"))
-
-from fusion_schemes import make_model
-
-from common.file_writing import replace_file
+from crossvit.configuration.files import replace_file
+from crossvit.inference.fastest import interleave
+from research.fusion_schemes import make_model
+from research.learning.data import SETS, Images, ImageSet, Preparation, Recipe, Split
+from research.learning.report import NAMES, OTHER_FUSIONS, write_report
 
 
 # Changes with the meaning of a number in the file of results.
-VERSION = 1
+VERSION = 2
 # The proportions of CrossViT-Ti at two thirds of its width, with two layers in place of four in the large branch of each stage.
 SMALL = {"hidden_sizes": [64, 128], "num_attention_heads": [4, 4], "depths": [1, 2], "initializer_range": 0.05}
 FUSIONS = ("cross_attention", *OTHER_FUSIONS)
-CONTESTANTS = tuple(NAMES)
+MODELS = tuple(NAMES)
 # What the input of a trained model is changed to: pixels per side over those of training, deviation of the noise where black is 0 and white
 # is 1, and deviation of the Gaussian of a blur over the side.
 SIZES = (1 / 2, 2 / 3, 1, 4 / 3, 5 / 3, 2)
@@ -137,7 +131,7 @@ def is_crossvit(name: str) -> bool:
     return config.model_type == "crossvit" or "crossvit" in getattr(config, "architecture", "")
 
 
-def make_contestant(name: str, images: ImageSet, variant: str | None) -> torch.nn.Module:
+def build_model(name: str, images: ImageSet, variant: str | None) -> torch.nn.Module:
     size = images.recipe.image_size
     options = {"num_labels": images.num_labels, "num_channels": images.channels}
     if "/" in name:
@@ -240,7 +234,7 @@ def train(
     """One run: from random weights to its record in the file of results."""
     recipe = images.recipe
     set_seed(seed)  # of the weights
-    model = make_contestant(name, images, variant)
+    model = build_model(name, images, variant)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -264,7 +258,7 @@ def train(
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
-                seed=seed,  # of the order of the images and of their augmentation, the same for all contestants
+                seed=seed,  # of the order of the images and of their augmentation, the same for all models
             ),
             train_dataset=train_data,
             eval_dataset=test,
@@ -277,7 +271,7 @@ def train(
     model.eval()
     accuracies = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
     return {
-        "contestant": name,
+        "model": name,
         "seed": seed,
         "parameters": model.num_parameters(),
         "multiply_adds": cost(model),
@@ -289,7 +283,7 @@ def train(
 
 
 def time_steps(images: ImageSet, names: list[str], variant: str | None, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a training step of every contestant, in turns."""
+    """Seconds of a training step of every model, in turns."""
     recipe = images.recipe
     device = "cuda" if torch.cuda.is_available() else "cpu"
     labels = torch.arange(recipe.batch_size, device=device) % images.num_labels
@@ -298,7 +292,7 @@ def time_steps(images: ImageSet, names: list[str], variant: str | None, rounds: 
         preparation = preparation_of(name, images)
         shape = (recipe.batch_size, preparation.channels, preparation.size, preparation.size)
         pixel_values = torch.randn(shape, device=device)
-        model = make_contestant(name, images, variant).to(device).train()
+        model = build_model(name, images, variant).to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
 
         def step():
@@ -325,7 +319,9 @@ class Results:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except ValueError:
-            raise SystemExit(f"error: {self.path} is no file of results. Give another one with --results.") from None
+            raise SystemExit(
+                f"error: {self.path} is not a file of results. Give another one with --results."
+            ) from None
         if content.get("version") != VERSION:
             raise SystemExit(
                 f"error: {self.path} was written by version {content.get('version')} of this script, and this is version {VERSION}. "
@@ -340,14 +336,15 @@ class Results:
             lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items() if key != "runs"]
             runs = ",\n".join(json.dumps(run) for run in content["runs"])
             text = "{" + ",\n".join([*lines, f'"runs": [\n{runs}\n]']) + "}\n"
-            replace_file(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            with replace_file(self.path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def add(self, run: dict[str, Any]) -> None:
         """Keeps a run, if another command has not done the same in the meantime."""
-        key = (run["set"], run["contestant"], run["seed"])
+        key = (run["set"], run["model"], run["seed"])
 
         def append(content: dict[str, Any]) -> None:
-            if key not in {(other["set"], other["contestant"], other["seed"]) for other in content["runs"]}:
+            if key not in {(other["set"], other["model"], other["seed"]) for other in content["runs"]}:
                 content["runs"].append(run)
 
         self.change(append)
@@ -363,47 +360,45 @@ class Results:
             )
         self.change(lambda content: content["settings"].update({name: settings}))
 
-    def missing(self, name: str, contestants: list[str], seeds: int) -> list[tuple[str, int]]:
-        done = {(run["contestant"], run["seed"]) for run in self.read()["runs"] if run["set"] == name}
-        return [
-            (contestant, seed) for seed in range(seeds) for contestant in contestants if (contestant, seed) not in done
-        ]
+    def missing(self, name: str, models: list[str], seeds: int) -> list[tuple[str, int]]:
+        done = {(run["model"], run["seed"]) for run in self.read()["runs"] if run["set"] == name}
+        return [(model, seed) for seed in range(seeds) for model in models if (model, seed) not in done]
 
 
 def describe_machine() -> str:
-    sentence = measured_by("benchmarks/learning.py", "torch", "transformers")
+    sentence = measured_by("research.learning.study", "torch", "transformers")
     return f"{sentence} On {torch.cuda.get_device_name()}." if torch.cuda.is_available() else sentence
 
 
 def measure(name: str, images: ImageSet, results: Results, arguments: argparse.Namespace) -> None:
     """The runs and steps on a set that are not in the file of results yet."""
-    recipe, contestants = images.recipe, list(arguments.contestants)
+    recipe, models = images.recipe, list(arguments.models)
     settings = {"model": arguments.variant or SMALL} | asdict(recipe)
     del settings["seeds"]  # more can be added later
     results.expect(name, settings)
     machine = describe_machine()
-    missing = results.missing(name, contestants, recipe.seeds) if "runs" in arguments.parts else []
+    missing = results.missing(name, models, recipe.seeds) if "runs" in arguments.parts else []
     if missing:
         splits = images.load()
         if arguments.quick:
             splits = [Split(split.images[:96], split.labels[:96]) for split in splits]
         with tqdm(total=len(missing) * recipe.num_train_epochs, unit="epoch") as bar:
-            for contestant, seed in missing:
-                if (contestant, seed) not in results.missing(name, contestants, recipe.seeds):
+            for model, seed in missing:
+                if (model, seed) not in results.missing(name, models, recipe.seeds):
                     bar.update(recipe.num_train_epochs)  # another command has done it
                     continue
-                bar.set_description(f"{name}, {contestant}, seed {seed}")
-                preparation = preparation_of(contestant, images)
+                bar.set_description(f"{name}, {model}, seed {seed}")
+                preparation = preparation_of(model, images)
                 train_data = Images(splits[0], preparation, images.augmentation)
                 test = Images(splits[1], preparation)
-                run = train(contestant, images, arguments.variant, seed, train_data, test, bar)
+                run = train(model, images, arguments.variant, seed, train_data, test, bar)
                 larger_class = max(Counter(map(int, splits[1].labels)).values()) / len(test)
                 run = {"set": name, **run, "larger_class": larger_class, "machine": machine}
                 results.add(run)
     if "steps" in arguments.parts and set(results.read()["steps"].get(name, {"seconds": {}})["seconds"]) != set(
-        contestants
+        models
     ):
-        seconds = time_steps(images, contestants, arguments.variant, rounds=3 if arguments.quick else 21)
+        seconds = time_steps(images, models, arguments.variant, rounds=3 if arguments.quick else 21)
         results.change(lambda content: content["steps"].update({name: {"machine": machine, "seconds": seconds}}))
 
 
@@ -411,7 +406,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     ours = [name for name, images in SETS.items() if images.package != "datasets"]
     parser.add_argument("--sets", nargs="+", choices=SETS, default=ours, help="by default those that packages ship")
-    parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, help=f"of {', '.join(CONTESTANTS)}; or models of the Hub, which are trained further")  # fmt: skip
+    parser.add_argument("--models", nargs="+", default=MODELS, help=f"of {', '.join(MODELS)}; or models of the Hub, which are trained further")  # fmt: skip
     parser.add_argument("--variant", choices=CROSSVIT_VARIANTS, help="a published size, by default a small one")
     parser.add_argument("--parts", nargs="+", choices=("runs", "steps", "report"), default=("runs", "steps", "report"))
     parser.add_argument("--quick", action="store_true", help="a few images and one epoch, in a folder that is deleted")
@@ -419,11 +414,9 @@ def parse_arguments() -> argparse.Namespace:
     for option in fields(Recipe):
         parser.add_argument(f"--{option.name}", type=type(option.default) if isinstance(option.default, (str, float)) else int, help="in place of each set's own")  # fmt: skip
     arguments = parser.parse_args()
-    for name in arguments.contestants:
-        if name not in CONTESTANTS and "/" not in name:
-            parser.error(
-                f"unknown contestant {name!r}: expected some of {', '.join(CONTESTANTS)}, or OWNER/NAME of the Hub"
-            )
+    for name in arguments.models:
+        if name not in MODELS and "/" not in name:
+            parser.error(f"unknown model {name!r}: expected some of {', '.join(MODELS)}, or OWNER/NAME of the Hub")
     return arguments
 
 

@@ -14,12 +14,13 @@
 """
 Models of the paper that have no published weights: the other fusion schemes (Table 6), other architectures (Table 7), and the T2T stem.
 
-    from fusion_schemes import SCHEMES, make_model      # with examples/ on the path
+    from research.fusion_schemes import SCHEMES, make_model      # in the folder of the repository
 
     model = make_model("pairwise", num_labels=10)
     small = make_model("pairwise", image_size=48, num_labels=10, variant="crossvit_tiny_240", depths=[1, 1])
 
-Importing this package registers the models with the Auto classes. README.md explains each, and how to write another.
+Importing this package registers the models with the Auto classes: where it is imported, their saved folders load. README.md explains each
+scheme, and how to write another.
 """
 
 from collections.abc import Callable
@@ -29,8 +30,7 @@ from typing import Any
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil
-
-from .schemes_crossvit import (
+from research.fusion_schemes.schemes import (
     AllAttentionForImageClassification,
     ClassTokenForImageClassification,
     NoFusionForImageClassification,
@@ -38,7 +38,7 @@ from .schemes_crossvit import (
     SchemeForImageClassification,
     WithoutClassTokenForImageClassification,
 )
-from .t2t_crossvit import T2TForImageClassification
+from research.fusion_schemes.t2t import T2TForImageClassification
 
 
 _MODEL_CLASSES: dict[str, type[SchemeForImageClassification]] = {

@@ -25,10 +25,11 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from crossvit.modeling_crossvit import CrossViTAttention, CrossViTModel
-
-from .schemes_crossvit import SchemeConfig, SchemeForImageClassification
+from crossvit import CrossViTConfig, CrossViTModel
+from crossvit.modeling_crossvit import eager_attention_forward
+from research.fusion_schemes.schemes import SchemeForImageClassification
 
 
 # (kernel size, stride, padding) of the three soft splits, by patch size; and the width of the tokens between them.
@@ -43,11 +44,10 @@ STEM_LAYER_NORM_EPS = 1e-5
 
 
 @strict
-class T2TConfig(SchemeConfig):
+class T2TConfig(CrossViTConfig):
     model_type = "crossvit_t2t"
 
-    def _validate_sizes(self):
-        super()._validate_sizes()
+    def validate_stem(self):
         if self.use_convolutional_stem:
             raise ValueError(
                 "`use_convolutional_stem` must be False, got True: a model has one stem. For the convolutions use CrossViTConfig."
@@ -66,26 +66,25 @@ def soft_split(feature_map: torch.Tensor, kernel_size: int, stride: int, padding
     return windows.transpose(1, 2), grid_size
 
 
-class T2TAttention(CrossViTAttention):
+class T2TAttention(nn.Module):
     """
     Self-attention of one head that changes the width of the tokens, (B, N, width_in) to (B, N, 64). The values take the place of the
     residual, because they have the new width. Released code: `Attention` of `Token_transformer`.
     """
 
     def __init__(self, config: T2TConfig, width_in: int):
-        nn.Module.__init__(self)  # The layers of `CrossViTAttention` have the width of a branch.
+        super().__init__()
         self.config = config
-        self.head_dim = TOKEN_WIDTH
         self.scaling = width_in**-0.5  # as in the released code, although queries and keys have 64 numbers
-        self.attention_dropout = 0.0
         self.is_causal = False
         self.qkv_proj = nn.Linear(width_in, 3 * TOKEN_WIDTH, bias=False)
         self.o_proj = nn.Linear(TOKEN_WIDTH, TOKEN_WIDTH)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         query, key, value = self.qkv_proj(hidden_states).unsqueeze(1).chunk(3, dim=-1)  # (B, 1, N, 64) each
-        attn_output, _ = self.attend(query, key, value)
-        return value.squeeze(1) + self.o_proj(attn_output)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attn_output, _ = attend(self, query, key, value, attention_mask=None, scaling=self.scaling)  # (B, N, 1, 64)
+        return value.squeeze(1) + self.o_proj(attn_output.squeeze(2))
 
 
 class T2TLayer(nn.Module):

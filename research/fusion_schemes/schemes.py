@@ -22,8 +22,6 @@ Shape letters as in modeling_crossvit.py: B batch, N patch tokens of a branch, T
 large branch" is the last one. f takes tokens to its width, and g takes them back to the width of their own branch.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,9 +31,9 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.output_capturing import OutputRecorder
 
-from crossvit.configuration.configuration_crossvit import CrossViTConfig
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, save_code
+from crossvit import CrossViTConfig
 from crossvit.modeling_crossvit import (
+    CrossViTAttention,
     CrossViTDropPath,
     CrossViTEmbeddings,
     CrossViTForImageClassification,
@@ -43,9 +41,7 @@ from crossvit.modeling_crossvit import (
     CrossViTModel,
     CrossViTModelOutput,
     CrossViTProjection,
-    CrossViTSelfAttention,
     CrossViTStage,
-    check_pixel_values,
     drop_path_rates,
 )
 
@@ -54,32 +50,6 @@ GridSizes = list[tuple[int, int]]
 
 
 # What all schemes share
-
-
-class SchemeConfig(CrossViTConfig):
-    """The fields are those of `CrossViTConfig`. A scheme has a `model_type` of its own, by which the Auto classes find its model."""
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """
-        As in the package, with the source code of the scheme too, so that `trust_remote_code=True` loads the folder anywhere. It must lie
-        in a `*_crossvit.py` of this folder.
-        """
-        if not os.path.isfile(save_directory):  # transformers refuses a file
-            # The classes of a scheme have one name with three endings, and lie in the file of its configuration.
-            scheme = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__.removesuffix('Config')}"
-            auto_map = {
-                "AutoConfig": f"{scheme}Config",
-                "AutoModel": f"{scheme}Model",
-                "AutoModelForImageClassification": f"{scheme}ForImageClassification",
-            }
-            SOURCE_FOLDERS.append(
-                Path(__file__).parent
-            )  # for this call alone: the package's own models do not need these files
-            try:
-                self.auto_map = save_code(save_directory, auto_map)
-            finally:
-                SOURCE_FOLDERS.pop()
-        super(CrossViTConfig, self).save_pretrained(save_directory, **kwargs)
 
 
 class SchemeOutput(nn.Module):
@@ -116,7 +86,6 @@ class SchemeStage(CrossViTStage):
 class SchemeModel(CrossViTModel):
     """`CrossViTModel` with the stages of a scheme."""
 
-    config: SchemeConfig
     stage_class: type[SchemeStage]
     # A stage brings the tokens of all branches together, so it stays on one device.
     _no_split_modules = ["CrossViTEmbeddings", "SchemeStage", "AllAttentionStage", "ClassTokenStage", "PairwiseStage"]
@@ -126,10 +95,10 @@ class SchemeModel(CrossViTModel):
             capture_initial_hidden_state=False,
             num_hidden_layers_key="num_hidden_states",
         ),
-        "attentions": OutputRecorder(CrossViTSelfAttention, index=1, layer_name="attention"),
+        "attentions": OutputRecorder(CrossViTAttention, index=1, layer_name="attention"),
     }
 
-    def __init__(self, config: SchemeConfig):
+    def __init__(self, config: CrossViTConfig):
         super().__init__(config)
         self.stages = nn.ModuleList(self.stage_class(config, drop_paths) for drop_paths in drop_path_rates(config))
         self.post_init()  # again, for the new stages
@@ -141,18 +110,21 @@ class SchemeModel(CrossViTModel):
         **kwargs: Any,
     ) -> CrossViTModelOutput:
         """As in the package. The stages are told where the patches lie, because for images of other sizes only the model knows it."""
-        height, width = check_pixel_values(pixel_values, self.config).shape[-2:]
-        kwargs["grid_sizes"] = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
+        self.embeddings[0].check_pixel_values(pixel_values, interpolate_pos_encoding)
+        height, width = pixel_values.shape[-2:]
+        kwargs["grid_sizes"] = [embeddings.grid_size_for(height, width) for embeddings in self.embeddings]
         return super().forward(pixel_values, interpolate_pos_encoding, **kwargs)
 
 
 class SchemeForImageClassification(CrossViTForImageClassification):
-    """`CrossViTForImageClassification` with the model of a scheme."""
+    """
+    `CrossViTForImageClassification` with the model of a scheme. Its configuration has the fields of `CrossViTConfig`, and a `model_type` of
+    its own, by which the Auto classes find it.
+    """
 
-    config: SchemeConfig
     model_class: type[CrossViTModel]
 
-    def __init__(self, config: SchemeConfig):
+    def __init__(self, config: CrossViTConfig):
         super().__init__(config)
         self.crossvit = self.model_class(config)
         self.post_init()
@@ -162,7 +134,7 @@ class SchemeForImageClassification(CrossViTForImageClassification):
 
 
 @strict
-class NoFusionConfig(SchemeConfig):
+class NoFusionConfig(CrossViTConfig):
     model_type = "crossvit_no_fusion"
 
 
@@ -180,22 +152,23 @@ class NoFusionForImageClassification(SchemeForImageClassification):
 
 
 @strict
-class AllAttentionConfig(SchemeConfig):
+class AllAttentionConfig(CrossViTConfig):
     model_type = "crossvit_all_attention"
 
 
 class JointAttentionLayer(GradientCheckpointingLayer):
-    """y + MSA(LN(y)) at the width and with the heads of the large branch: (B, T of all branches, C) to the same."""
+    """y + MSA(LN(y)) at the width and with the heads of the large branch, (B, T, C) with the T of all branches to the same."""
 
     def __init__(self, config: AllAttentionConfig, drop_path: float):
         super().__init__()
         self.layernorm = nn.LayerNorm(config.hidden_sizes[-1], eps=config.layer_norm_eps)
-        self.joint_attention = CrossViTSelfAttention(config, config.num_branches - 1)
+        self.joint_attention = CrossViTAttention(config, config.num_branches - 1)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.drop_path = CrossViTDropPath(drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         attention_output, _ = self.joint_attention(self.layernorm(hidden_states), **kwargs)
-        return hidden_states + self.drop_path(attention_output)
+        return hidden_states + self.drop_path(self.dropout(attention_output))
 
 
 class AllAttentionStage(SchemeStage):
@@ -225,7 +198,7 @@ class AllAttentionModel(SchemeModel):
     stage_class = AllAttentionStage
     _can_record_outputs = {
         **SchemeModel._can_record_outputs,
-        "cross_attentions": OutputRecorder(CrossViTSelfAttention, index=1, layer_name="joint_attention"),
+        "cross_attentions": OutputRecorder(CrossViTAttention, index=1, layer_name="joint_attention"),
     }
 
 
@@ -238,7 +211,7 @@ class AllAttentionForImageClassification(SchemeForImageClassification):
 
 
 @strict
-class ClassTokenConfig(SchemeConfig):
+class ClassTokenConfig(CrossViTConfig):
     model_type = "crossvit_class_token"
 
 
@@ -281,7 +254,7 @@ class ClassTokenForImageClassification(SchemeForImageClassification):
 
 
 @strict
-class PairwiseConfig(SchemeConfig):
+class PairwiseConfig(CrossViTConfig):
     model_type = "crossvit_pairwise"
 
 
@@ -325,7 +298,7 @@ class PairwiseForImageClassification(SchemeForImageClassification):
 
 
 @strict
-class WithoutClassTokenConfig(SchemeConfig):
+class WithoutClassTokenConfig(CrossViTConfig):
     model_type = "crossvit_without_class_token"
 
 
@@ -337,8 +310,8 @@ class EmbeddingsWithoutClassToken(CrossViTEmbeddings):
         del self.cls_token
         self.register_buffer("cls_token", torch.zeros(1, 1, config.hidden_sizes[branch]), persistent=False)
 
-    def forward(self, pixel_values: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
-        hidden_states = super().forward(pixel_values, grid_size)
+    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
+        hidden_states = super().forward(pixel_values, interpolate_pos_encoding)
         position, patches = hidden_states[:, :1], hidden_states[:, 1:]
         return torch.cat((position + patches.mean(dim=1, keepdim=True), patches), dim=1)
 

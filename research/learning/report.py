@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The tables, sentences and pictures that benchmarks/learning.py makes of its file of results."""
+"""The tables and pictures that the study makes of its file of results."""
 
 import math
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from learning_data import SETS
 from matplotlib.ticker import MaxNLocator
-from pages import RESULTS, fill
 from scipy import stats
 
-from crossvit.benchmark import ratios
+from benchmarks.pages import RESULTS, fill
+from crossvit.inference.fastest import ratios
+from research.learning.data import SETS
 
 
-# The contestants of benchmarks/learning.py. All others are compared with the first.
+# The models that are compared: all others with the first.
 NAMES = {
     "cross_attention": "CrossViT: cross-attention",
     "none": "no fusion",
@@ -58,12 +58,12 @@ def interval(values: pd.Series) -> tuple[float, float]:
     return tuple(stats.ttest_1samp(values, 0).confidence_interval(LEVEL))
 
 
-def name_of(contestant: str) -> str:
-    return NAMES.get(contestant, contestant)
+def name_of(model: str) -> str:
+    return NAMES.get(model, model)
 
 
-def short_name(contestant: str) -> str:
-    return name_of(contestant).partition(":")[0]
+def short_name(model: str) -> str:
+    return name_of(model).partition(":")[0]
 
 
 def runs_table(results: dict[str, Any]) -> pd.DataFrame:
@@ -74,13 +74,13 @@ def runs_table(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def in_order(runs: pd.DataFrame) -> list[str]:
-    found = list(runs["contestant"].unique())
+    found = list(runs["model"].unique())
     return [name for name in NAMES if name in found] + [name for name in found if name not in NAMES]
 
 
 def differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
-    """In points, for each contestant but the first: its accuracy less that of the first with the same seed."""
-    by_seed = runs.pivot(index="seed", columns="contestant", values="accuracy")
+    """In points, for each model but the first: its accuracy less that of the first with the same seed."""
+    by_seed = runs.pivot(index="seed", columns="model", values="accuracy")
     first, *others = in_order(runs)
     return {name: (by_seed[name] - by_seed[first]).dropna() for name in others}
 
@@ -124,7 +124,7 @@ def table(runs: pd.DataFrame, steps: dict[str, list[float]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
-        own = runs[runs["contestant"] == name]
+        own = runs[runs["model"] == name]
         cells = [
             name_of(name),
             f"{own['parameters'].iloc[0] / 1e6:.2f} M",
@@ -165,9 +165,9 @@ def draw_learning(runs: pd.DataFrame, path: Path) -> None:
     colours = {name: f"C{number}" for number, name in enumerate(in_order(runs))}
     for (top, bottom), name_of_set in zip(axes.T, sets):
         here = runs[runs["set"] == name_of_set]
-        floor, bottom_edge = 100.0, here.groupby("contestant")["accuracy"].mean().median() - 10
+        floor, bottom_edge = 100.0, here.groupby("model")["accuracy"].mean().median() - 10
         for name in in_order(here):
-            own = here[here["contestant"] == name]
+            own = here[here["model"] == name]
             curves = 100 * np.array(own["accuracies"].to_list())
             mean, deviation = curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0 * curves[0]
             epochs = np.arange(1, len(mean) + 1)
@@ -202,7 +202,7 @@ def draw_disturbed(runs: pd.DataFrame, path: Path) -> None:
     for row, name_of_set in zip(axes, sets):
         for axis, (disturbance, label) in zip(row, DISTURBANCES.items()):
             for name in shown:
-                own = runs[(runs["set"] == name_of_set) & (runs["contestant"] == name)]
+                own = runs[(runs["set"] == name_of_set) & (runs["model"] == name)]
                 accuracies = pd.DataFrame([run[disturbance] for run in own["disturbed"]]) * 100
                 mean = accuracies.mean()
                 intervals = np.array([interval(accuracies[amount]) for amount in accuracies])
@@ -218,14 +218,14 @@ def draw_disturbed(runs: pd.DataFrame, path: Path) -> None:
 
 
 def disturbed_table(runs: pd.DataFrame) -> str:
-    """Accuracy at the smallest and largest size, and with the most noise and blur: the first contestant and those drawn beside it."""
+    """Accuracy at the smallest and largest size, and with the most noise and blur: the first model and those drawn beside it."""
     first, *others = [name for name in in_order(runs) if name not in OTHER_FUSIONS]
     lines = [
         f"| | | {short_name(first)} | compared with | its accuracy | difference in points | 95 % interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for (name_of_set, disturbance), name in product(product(runs["set"].unique(), DISTURBANCES), others):
-        here = runs[runs["set"] == name_of_set].set_index(["contestant", "seed"])["disturbed"]
+        here = runs[runs["set"] == name_of_set].set_index(["model", "seed"])["disturbed"]
         ours, theirs = (
             pd.DataFrame({seed: run[disturbance] for seed, run in here.get(key, pd.Series()).items()}).T * 100
             for key in (first, name)

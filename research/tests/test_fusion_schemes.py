@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The models of examples/fusion_schemes: their numbers of parameters and multiply-adds against Tables 1, 6 and 7 of the paper, their tokens
+The models of research/fusion_schemes: their numbers of parameters and multiply-adds against Tables 1, 6 and 7 of the paper, their tokens
 against the equations written out, the T2T stem against the authors' code, and what a model of transformers must be able to do.
 
-    pytest tests/examples/test_fusion_schemes.py          about a minute
+    pytest research/tests/test_fusion_schemes.py          about a minute
 """
 
 import contextlib
@@ -24,34 +24,28 @@ import json
 import math
 import re
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import speed
 import torch
 from clean_process import run_python
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from parity import randomize_, relative_difference
 from PIL import Image
 from small_models import SMALL
 from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification, Trainer, TrainingArguments
 
+from benchmarks.measurements import multiply_adds as count_multiply_adds
+from benchmarks.parity import randomize_, relative_difference
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, convert_checkpoint
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, complete_model_card
+from crossvit.hub import complete_model_card
+from research import fusion_schemes
+from research.fusion_schemes import SCHEMES, make_model, t2t
 
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "examples" / "fusion_schemes" / "README.md").read_text()
-
-sys.path.insert(0, str(ROOT / "examples"))
-try:
-    import fusion_schemes
-    from fusion_schemes import SCHEMES, make_model, t2t_crossvit
-finally:
-    sys.path.remove(str(ROOT / "examples"))
+README = (ROOT / "research" / "fusion_schemes" / "README.md").read_text()
 
 # Those with a model class of their own.
 MODELS = ("none", "all_attention", "class_token", "pairwise", "without_class_token", "t2t")
@@ -109,14 +103,12 @@ TABLE_1 = {
 
 def on_meta(scheme: str, **arguments) -> CrossViTForImageClassification:
     with torch.device("meta"):
-        model = make_model(scheme, **arguments).eval()
-    model.set_attn_implementation("eager")  # with keys and values of all tokens, which the paper counts
-    return model
+        return make_model(scheme, **arguments).eval()
 
 
 def multiply_adds(model: CrossViTForImageClassification) -> int:
     pixel_values = torch.empty(1, 3, *[model.config.image_size] * 2, device="meta")
-    return speed.multiply_adds(lambda: model(pixel_values))
+    return count_multiply_adds(lambda: model(pixel_values))
 
 
 def count_parameters(model: nn.Module, without: str | None = None) -> int:
@@ -253,6 +245,17 @@ def project(tokens: torch.Tensor, projection: nn.Module) -> torch.Tensor:
     return affine(normal * (1 + torch.erf(normal / math.sqrt(2))) / 2, projection.dense)
 
 
+def attention_by_hand(queries: torch.Tensor, tokens: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    """Softmax attention, one head after the other."""
+    q, k, v = affine(queries, layer.q_proj), affine(tokens, layer.k_proj), affine(tokens, layer.v_proj)
+    heads = []
+    for start in range(0, q.shape[-1], layer.head_dim):
+        part = slice(start, start + layer.head_dim)
+        weights = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(layer.head_dim), dim=-1)
+        heads.append(weights @ v[..., part])
+    return affine(torch.cat(heads, dim=-1), layer.o_proj)
+
+
 def interpolation_matrix(old: int, new: int) -> torch.Tensor:
     """Linear interpolation of `old` pixels to `new`, of which each is at the middle of its interval."""
     matrix = torch.zeros(new, old, dtype=torch.float64)
@@ -284,13 +287,10 @@ def stage_of(scheme: str) -> nn.Module:
 def test_all_attention_is_equation_2(tokens):
     stage = stage_of("all_attention")
     y = torch.cat([project(x, f) for x, f in zip(tokens, stage.input_projections)], dim=1)
-    layer, heads = stage.joint_layer, []
-    q, k, v = (affine(normalize(y, layer.layernorm), getattr(layer.joint_attention, f"{name}_proj")) for name in "qkv")
-    for head in range(3):
-        part = slice(8 * head, 8 * head + 8)
-        weights = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(8), dim=-1)
-        heads.append(weights @ v[..., part])
-    o = y + affine(torch.cat(heads, dim=-1), layer.joint_attention.o_proj)
+    layer = stage.joint_layer
+    assert layer.joint_attention.head_dim == 8  # three heads
+    normal = normalize(y, layer.layernorm)
+    o = y + attention_by_hand(normal, normal, layer.joint_attention)
     small, large = stage.output_projections
     expected = [project(o[:, :16], small), project(o[:, 16:], large)]
     for fused, z in zip(stage.fuse(tokens, GRIDS), expected, strict=True):
@@ -361,9 +361,7 @@ def test_without_class_token_the_mean_of_the_patches_asks(images):
         for fusion, own, other in zip(stage.fusions, states, states[::-1]):
             question = project(own[:, 1:].mean(1, True), fusion.input_projection)
             seen = normalize(torch.cat((question, other[:, 1:]), dim=1), fusion.layernorm)
-            answer = (
-                question + super(type(fusion.cross_attention), fusion.cross_attention).forward(seen[:, :1], seen)[0]
-            )
+            answer = question + attention_by_hand(seen[:, :1], seen, fusion.cross_attention)
             fused.append(torch.cat((project(answer, fusion.output_projection), own[:, 1:]), dim=1))
         states = fused
     tokens = [layernorm(state)[:, 0] for layernorm, state in zip(base.layernorms, states)]
@@ -411,7 +409,7 @@ def test_t2t_equals_the_released_code():
             rest = rest.replace(old, new)
         state_dict[f"crossvit.embeddings.{branch}.patch_embeddings.{rest}"] = weights[name]
     fields = {key: value for key, value in config.to_dict().items() if key != "model_type"}
-    model = t2t_crossvit.T2TForImageClassification(t2t_crossvit.T2TConfig(**fields)).eval().double()
+    model = t2t.T2TForImageClassification(t2t.T2TConfig(**fields)).eval().double()
     model.load_state_dict(state_dict)
     assert count_parameters(model) == case["parameters"]
 
@@ -483,14 +481,12 @@ def test_trainer_and_loading(scheme, images, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("scheme", MODELS)
 def test_attention_implementations(scheme, images):
-    """SDPA gives the numbers of eager attention, also in the fused form."""
+    """SDPA gives the numbers of eager attention."""
     model = small_model(scheme)
     assert model.config._attn_implementation == "sdpa"
     sdpa = model(images).logits
-    fused = model.fuse_for_inference()(images).logits
-    model.unfuse().set_attn_implementation("eager")
+    model.set_attn_implementation("eager")
     assert relative_difference(sdpa, model(images).logits) < FLOAT32_LIMIT
-    assert relative_difference(sdpa, fused) < LIMIT
 
 
 @torch.no_grad()
@@ -559,23 +555,32 @@ def test_gradient_checkpointing(scheme, images):
     assert relative_difference(*gradients) < LIMIT
 
 
-def test_a_saved_folder_loads_without_this_one(images, tmp_path):
-    """The source code of the scheme travels, and pipelines take the folder."""
+def test_a_saved_folder_never_passes_for_the_packages_model(tmp_path):
+    """It loads where this folder is imported. Elsewhere it is refused: with remote code it would become a CrossViT, whose fusion is another."""
     for scheme in MODELS:
         make_model(scheme, num_labels=5, **SMALL).save_pretrained(tmp_path / scheme)
+        config = json.loads((tmp_path / scheme / "config.json").read_text())
+        assert not config.get("auto_map") and not list((tmp_path / scheme).glob("*.py")), scheme
         CrossViTImageProcessor.from_image_size(48).save_pretrained(tmp_path / scheme)
     Image.new("RGB", (60, 50), "teal").save(tmp_path / "photo.png")
     code = f"""
 from transformers import AutoModelForImageClassification, pipeline
 for scheme in {MODELS}:
-    model = AutoModelForImageClassification.from_pretrained(scheme, trust_remote_code=True)
-    assert type(model).__module__.startswith("transformers_modules"), type(model)
-    print(type(model).__name__, len(pipeline("image-classification", model=scheme, trust_remote_code=True)("photo.png")))
+    try:
+        AutoModelForImageClassification.from_pretrained(scheme, trust_remote_code=True)
+    except ValueError as error:
+        assert "crossvit_" in str(error), error
+    else:
+        raise AssertionError(scheme)
+import sys
+sys.path.append({str(ROOT)!r})
+import research.fusion_schemes
+for scheme in {MODELS}:
+    classify = pipeline("image-classification", model=scheme)
+    print(type(classify.model).__name__, len(classify("photo.png")))
 """
-    process = run_python(code, tmp_path, {"HF_MODULES_CACHE": str(tmp_path / "modules")}, without=("crossvit",))
+    process = run_python(code, tmp_path, {"HF_MODULES_CACHE": str(tmp_path / "modules")})
     assert process.returncode == 0, process.stderr
-    # The package's own models do not carry these files.
-    assert ROOT / "examples" / "fusion_schemes" not in SOURCE_FOLDERS
     assert process.stdout.split() == [
         word for scheme in MODELS for word in (fusion_schemes._MODEL_CLASSES[scheme].__name__, "5")
     ]
@@ -632,7 +637,6 @@ def test_mistakes(arguments, message):
 def test_readme(monkeypatch, tmp_path):
     """Its code prints what stands below it, its own scheme is saved and loaded, and it names every scheme."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.S)
     assert len(blocks) == 2
     for code, output in blocks:
