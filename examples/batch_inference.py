@@ -56,12 +56,14 @@ from transformers import HfArgumentParser
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import replace_file
 from crossvit.data import Part, list_parts, read_image
-from crossvit.deployment import load_exported
+from crossvit.inference.backends import load_exported
 
 
 @dataclass
 class Arguments:
-    model: str = field(metadata={"help": "Folder or Hub repository of a classifier, or a folder of crossvit.export."})
+    model: str = field(
+        metadata={"help": "Folder or Hub repository of a classifier, or a folder of crossvit.inference.export."}
+    )
     images: str = field(
         metadata={
             "help": "Folder or pattern of image files, of parquet files or of .tar shards; or a data set of `datasets`."

@@ -58,10 +58,10 @@ from transformers import HfArgumentParser
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import replace_file
-from crossvit.configuration.saving_crossvit import complete_model_card
 from crossvit.data import DataArguments, ImageData, load_images, print_bad_images, read_image
 from crossvit.data.reading import image_name
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
+from crossvit.hub import complete_model_card
 
 
 RESULTS, PICTURE = "evaluation.json", "evaluation.png"

@@ -69,9 +69,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from crossvit import CrossViTImageProcessor
-from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, print_bad_images
 from crossvit.data.samples import AugmentedStream, seeded_random_numbers
+from crossvit.hub import SAVED_FILES, complete_model_card
 from crossvit.trainer import (
     CARD_TEXT,
     PICTURE,

@@ -45,8 +45,8 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from crossvit import CrossViTImageProcessor
-from crossvit.configuration.saving_crossvit import SAVED_FILES, complete_model_card
 from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, print_bad_images
+from crossvit.hub import SAVED_FILES, complete_model_card
 from crossvit.modeling_crossvit import image_classification_loss
 from crossvit.trainer import (
     CARD_TEXT,

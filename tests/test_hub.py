@@ -35,8 +35,8 @@ from timm.data import create_transform, resolve_data_config
 from timm.models._hub import save_for_hf
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.configuration.published_crossvit import imagenet_classes
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.configuration.variants import imagenet_classes
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -322,7 +322,7 @@ def test_names_on_the_hub_that_are_something_else(hub, client, published, tmp_pa
 
 
 def convert(client, *arguments: str, **kwargs) -> str:
-    return client(f"from crossvit.convert import main\nmain({list(arguments)!r})", **kwargs)
+    return client(f"from crossvit.weights.convert import main\nmain({list(arguments)!r})", **kwargs)
 
 
 def test_convert_and_publish(hub, client, published, photos, tmp_path):

@@ -41,7 +41,7 @@ from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, explain
-from crossvit.deployment import find_missing, load_for_deployment
+from crossvit.inference.backends import find_missing, load_for_inference
 
 
 try:  # photos of Apple's phones, where the package is installed
@@ -113,7 +113,7 @@ def check_models(names: list[str]):
 @lru_cache(maxsize=4)
 def load_model(name: str):
     try:
-        return load_for_deployment(name)
+        return load_for_inference(name)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")

@@ -45,7 +45,7 @@ from transformers import pipeline
 
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.data import list_parts
-from crossvit.export import main as export
+from crossvit.inference.export import main as export
 
 
 ROOT = Path(__file__).parents[2]

@@ -81,7 +81,10 @@ def logits(model, pixel_values) -> torch.Tensor:
 # A compiler takes half a minute for even this model.
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else []) for name, form in BACKENDS.items()],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else [])
+        for name, form in BACKENDS.items()
+    ],
 )
 def test_code_of_each_form(name, model_folder, model, digits, tmp_path, monkeypatch):
     """The command and the code that are recommended, for batches of other sizes than the exporter's example."""
@@ -272,7 +275,9 @@ def test_int8_is_calibrated_on_other_images_than_labels_are_compared_on(model, m
         seen["calibration"] = calibration
         return lambda images: seen.setdefault("compared", []).append(images) or logits(model, images)
 
-    monkeypatch.setattr(benchmark, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Form(make, "", needs_calibration=True)})
+    monkeypatch.setattr(
+        benchmark, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Form(make, "", needs_calibration=True)}
+    )
     images = torch.arange(10.0).view(-1, 1, 1, 1).expand(-1, 3, 48, 48)
     benchmark.measure(model, images, [2], ["eager", "int8"], rounds=2)
     assert seen["calibration"][:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]

@@ -400,10 +400,22 @@ def test_initialisation_is_the_release_s():
     [
         (None, False, r"You have to specify pixel_values: got NoneType.*image_processor\(images"),
         ([[1.0]], False, "got list, expected a tensor"),
-        (torch.zeros(1, 3, 48, 48, dtype=torch.uint8), False, r"dtype torch.uint8 and shape.*The image processor makes it"),
-        (torch.zeros(3, 48, 48), False, r"shape \(3, 48, 48\), expected floating point of shape \(batch_size, 3,.*unsqueeze\(0\)"),
+        (
+            torch.zeros(1, 3, 48, 48, dtype=torch.uint8),
+            False,
+            r"dtype torch.uint8 and shape.*The image processor makes it",
+        ),
+        (
+            torch.zeros(3, 48, 48),
+            False,
+            r"shape \(3, 48, 48\), expected floating point of shape \(batch_size, 3,.*unsqueeze\(0\)",
+        ),
         (torch.zeros(1, 48, 48, 3), False, r"shape \(1, 48, 48, 3\), expected.*channels come before height and width"),
-        (torch.zeros(1, 1, 48, 48), False, r"shape \(1, 1, 48, 48\), expected.*The image processor makes it from images of any kind"),
+        (
+            torch.zeros(1, 1, 48, 48),
+            False,
+            r"shape \(1, 1, 48, 48\), expected.*The image processor makes it from images of any kind",
+        ),
         (
             torch.zeros(1, 3, 60, 48),
             False,

@@ -36,9 +36,9 @@ from small_models import with_names_of_the_release
 from transformers import pipeline
 
 from crossvit import CROSSVIT_VARIANTS, convert_checkpoint
-from crossvit.weights import convert as command
-from crossvit.configuration.published_crossvit import imagenet_classes
 from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.configuration.variants import imagenet_classes
+from crossvit.weights import convert as command
 
 
 def write_weights(variant: str, path, **kwargs) -> timm.models.CrossVit:

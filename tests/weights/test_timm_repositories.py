@@ -56,7 +56,7 @@ from crossvit import (
     CrossViTImageProcessorPil,
     CrossViTModel,
 )
-from crossvit.configuration.published_crossvit import imagenet_classes
+from crossvit.configuration.variants import imagenet_classes
 
 
 MODELS = [CrossViTForImageClassification, CrossViTModel, CrossViTBackbone]
