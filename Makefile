@@ -11,11 +11,11 @@ DEV := $(VENV)/transformers-$(or $(TRANSFORMERS),newest)
 TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-examples test-slow conformance lint pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-deployment benchmark-using
+.PHONY: help quickstart test test-examples test-slow research conformance upstream lint release-check pictures clean
+.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-images benchmark-deployment benchmark-using
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 30
 
 # A stamp per set of packages, renewed when the requirements change. torch and torchvision are installed together, as a pair.
 # The folders are named because the installation is a folder of links: a new file needs its link.
@@ -48,6 +48,9 @@ test-examples: $(DEV)  ## Run the tests of the training examples
 test-slow: $(DEV)  ## Run the heavier tests: interrupted training, FSDP2, the largest model
 	$(BIN)/python -m pytest -m slow $(TWO_PROCESSES)
 
+research: $(DEV)  ## Run the tests of research/, and a quick form of its study
+	$(BIN)/python -m pytest research $(TWO_PROCESSES)
+
 conformance: $(DEV)  ## Run transformers' own common tests on our classes: tests/conformance
 	$(BIN)/python -m pytest tests/conformance --quiet -rN
 
@@ -57,33 +60,37 @@ lint: $(DEV)  ## Check style, transformers' model rules and types
 	$(BIN)/mlinter --no-progress modeling_crossvit configuration image_processing
 	$(BIN)/mypy
 
+release-check: $(DEV)  ## Build the wheel and the source distribution, and try each in a clean environment
+	$(BIN)/pip install --quiet build twine
+	$(BIN)/python tests/release_check.py
+
 benchmark-parity: $(DEV)  ## Measure the differences to timm again: docs/parity.md
-	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python -m benchmarks.parity
 
 benchmark-modes: $(DEV) quickstart  ## Measure what compilation, export and quantisation change: docs/execution_modes.md
-	$(BIN)/python benchmarks/execution_modes.py
+	$(BIN)/python -m benchmarks.execution_modes
 
 benchmark-training: $(DEV) quickstart  ## Measure what the training examples reach: docs/training.md
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks.training
 
 benchmark-solar-cells: $(DEV)  ## Measure how well solar cells are judged: docs/solar_cells.md
-	$(BIN)/python benchmarks/solar_cells.py
+	$(BIN)/python -m benchmarks.solar_cells
 
-benchmark-speed: $(DEV)  ## Measure the speed beside timm, DeiT and ViT: docs/speed.md and the README
-	$(BIN)/python benchmarks/speed.py
+benchmark-speed: $(DEV)  ## Measure the speed beside timm and ViT: docs/speed.md and the README
+	$(BIN)/python -m benchmarks.speed
 
 benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the fastest form: docs/deployment.md
-	$(BIN)/python benchmarks/deployment.py
+	$(BIN)/python -m benchmarks.deployment
 
 benchmark-using: $(DEV) quickstart  ## Run the commands of docs/using_a_model.md, and measure its maps
-	$(BIN)/python benchmarks/using_a_model.py
+	$(BIN)/python -m benchmarks.using_a_model
 
-benchmark-learning: $(DEV)  ## Train CrossViT, other fusion schemes and ViTs on real images: docs/learning.md
-	$(BIN)/python benchmarks/learning.py
+benchmark-images: $(DEV)  ## Measure the image processors and pipelines: docs/images.md
+	$(BIN)/python -m benchmarks.images
 
 pictures: $(DEV) quickstart  ## Draw the pictures of the documents again
-	$(BIN)/python benchmarks/draw_architecture.py
-	$(BIN)/python benchmarks/draw_demo.py
+	$(BIN)/python -m benchmarks.draw_architecture
+	$(BIN)/python -m benchmarks.draw_demo
 
 clean:  ## Remove everything that was built or written
 	rm -rf $(VENV) build dist outputs *.egg-info

@@ -83,13 +83,17 @@ setup(
     # modules of the user's own.
     package_dir={
         "crossvit": "modeling_crossvit",
+        "crossvit.data": "modeling_crossvit/data",
         "crossvit.configuration": "configuration",
         "crossvit.image_processing": "image_processing",
     },
     # An editable installation is a folder of links (build/), which editors and type checkers can follow; the default is a hook in the
     # import system, which they cannot. Files that are added later get their link from `make`, or by installing again.
     options={"editable_wheel": {"mode": "strict"}},
-    packages=["crossvit", "crossvit.configuration", "crossvit.image_processing"],
+    packages=[
+        *("crossvit", "crossvit.configuration", "crossvit.image_processing"),
+        *("crossvit.data", "crossvit.inference", "crossvit.weights"),
+    ],
     package_data={"crossvit": ["py.typed"], "crossvit.configuration": ["imagenet_classes.txt"]},
     python_requires=">=3.10",
     install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Puts load on the page of examples/demo: many visitors at once, some of them with files that are no images, and then a steady stream while the
-memory of its process is read. Writes the key "demo" of docs/results/using_a_model_load.json.
+Puts load on the page of examples/demo: many visitors at once, some of them with files that are not images, and then a steady stream while the
+memory of its process is read. Fills two tables of docs/using_a_model.md.
 
-    python benchmarks/demo_load.py                 12 minutes, after `make quickstart`
-    python benchmarks/demo_load.py --seconds 60    3 minutes
+    python -m benchmarks.demo_load                 12 minutes, after `make quickstart`
+    python -m benchmarks.demo_load --seconds 60    3 minutes
 
 Expected: no request is lost, every answer is the model's own, and the memory does not grow.
 """
@@ -31,7 +31,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -43,16 +42,16 @@ import psutil
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from measurements import SAMPLE_SECONDS, memory_figures, write_load
 from PIL import Image
 from tqdm import tqdm
 from transformers.image_utils import load_image
 
-from crossvit.deployment import load_for_deployment
+from benchmarks.measurements import measured_by
+from benchmarks.pages import QUICKSTART, ROOT, check_quickstart, fill, table
+from crossvit.inference.backends import load_for_inference
 
 
-APP = Path(__file__).parents[1] / "examples" / "demo" / "app.py"
-QUICKSTART = Path("outputs/quickstart")
+APP = ROOT / "examples" / "demo" / "app.py"
 TRAINED_SIZE = "The size of training, cropped"
 CLIENTS = 10
 RATE = 4  # requests per second of the steady stream
@@ -83,8 +82,8 @@ def serve(*arguments: str) -> Iterator[tuple[str, psutil.Process, Path]]:
 
 
 def write_files(folder: Path, model_name: str, images: list[Path]) -> tuple[Files, Files]:
-    """Files to upload, with the probabilities that the model gives directly, or None for what is no image: usual ones and hostile ones."""
-    model, image_processor = load_for_deployment(model_name)
+    """Files to upload, with the probabilities that the model gives directly, or None for a file that is not an image: usual ones and hostile ones."""
+    model, image_processor = load_for_inference(model_name)
     usual: Files = {}
     for path in images:
         with torch.no_grad():
@@ -160,10 +159,12 @@ class Load:
             "right": outcomes.pop("right", 0),
             "refused in clear words": outcomes.pop("refused", 0),
             "lost": outcomes.total(),
-            "median seconds": round(statistics.median(times), 3),
-            "95th percentile seconds": round(float(np.percentile(times, 95)), 3),
+            "median": f"{statistics.median(times):.2f} s",
+            "95th percentile": f"{np.percentile(times, 95):.2f} s",
         }
-        return results | ({"what was lost": list(outcomes)[:5]} if outcomes else {})
+        for what in list(outcomes)[:5]:
+            tqdm.write(f"lost: {what}")
+        return results
 
 
 def measure(
@@ -202,39 +203,39 @@ def measure(
         results["at once"] = load.summary()
         results["MiB after all at once"] = round(memory())
 
-        samples: list[float] = []
-        done = threading.Event()
-
-        def sample():
-            while not done.wait(SAMPLE_SECONDS):
-                samples.append(memory())
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
         # Each visitor stays for 10 seconds, draws two maps, and one of 40 requests has a hostile file.
-        hostile_turns = itertools.cycle(hostile.items())
+        samples, hostile_turns = [], itertools.cycle(hostile.items())
         for _ in tqdm(range(max(1, round(seconds / 10))), desc="10 seconds each"):
             client = load.client()
             requests = [(client, *next(turns)) for _ in range(10 * RATE - 1)] + [(client, *next(hostile_turns))]
             load.run(requests, pause=1 / RATE)
             client.predict("attention", 1, None, api_name="/draw_maps")
             client.predict("rollout", 1, None, api_name="/draw_maps")
-        done.set()
-        sampler.join()
-        results["steady"] = {"requests per second": RATE, "seconds": round(seconds), **load.summary()}
+            samples.append(memory())
+        results["steady"] = load.summary()
         results["MiB at the end"] = round(memory())
-        return results | memory_figures(samples)
+        half = samples[len(samples) // 2 :]
+        if len(half) > 1:
+            results["MiB per minute in the second half"] = f"{6 * np.polyfit(range(len(half)), half, 1)[0]:+.1f}"
+        return results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=600, help="of the steady stream, by default 600")
-    parser.add_argument("--model", default=str(QUICKSTART / "model"), help="by default that of the quickstart")
+    parser.add_argument("--model", default=str(ROOT / QUICKSTART / "model"), help="by default that of the quickstart")
     arguments = parser.parse_args()
-    images = sorted((QUICKSTART / "digits" / "test").rglob("*.png"))[::10]
-    if not images:
-        raise SystemExit(f"{QUICKSTART} is missing: run `make quickstart` first.")
-    write_load("demo", measure(arguments.seconds, arguments.model, images), "gradio")
+    check_quickstart()
+    images = sorted((ROOT / QUICKSTART / "digits" / "test").rglob("*.png"))[::10]
+    results = measure(arguments.seconds, arguments.model, images)
+    streams = {"at once": "at once", f"{RATE} per second, {arguments.seconds / 60:.0f} minutes": "steady"}
+    requests = {name: results.pop(key) for name, key in streams.items()}
+    places = {
+        "demo machine": measured_by("benchmarks.demo_load", "torch", "transformers", "gradio"),
+        "demo": table(("requests", *requests["at once"]), ([name, *row.values()] for name, row in requests.items())),
+        "demo memory": table(("memory of the page", ""), results.items()),
+    }
+    print(fill("using_a_model.md", places))
 
 
 if __name__ == "__main__":

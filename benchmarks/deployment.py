@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Runs `python -m crossvit.benchmark` on the model and the test images of the quickstart, and writes what it prints into docs/deployment.md.
+Runs `python -m crossvit.inference.fastest` on the model and the test images of the quickstart, and writes what it prints into
+docs/deployment.md.
 
     make benchmark-deployment
 
@@ -22,29 +23,25 @@ Expected: the fastest form keeps at least 99 % of the labels. It takes a few min
 import contextlib
 import io
 import os
-from pathlib import Path
 
-from pages import fill, measured_by
+from benchmarks.measurements import measured_by
+from benchmarks.pages import ROOT, check_quickstart, fill
+from crossvit.inference import fastest
 
-from crossvit import benchmark
 
-
-ROOT = Path(__file__).parent.parent
 # The command of the page.
 ARGUMENTS = ["outputs/quickstart/model", "--images", "outputs/quickstart/digits/test", "--batch_size", "1", "8"]
 
 
 def main():
+    check_quickstart()
     os.chdir(ROOT)
-    if not Path(ARGUMENTS[0]).is_dir():
-        raise SystemExit(f"No trained model in {ROOT / ARGUMENTS[0]}: run `make quickstart` first.")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        benchmark.main(ARGUMENTS)
+        fastest.main(ARGUMENTS)
+    packages = ("torch", "transformers", "onnxruntime", "openvino", "nncf", "torchao")
     places = {
-        "machine": measured_by(
-            "benchmarks/deployment.py", *"torch transformers onnxruntime openvino nncf torchao".split()
-        ),
+        "machine": measured_by("benchmarks.deployment", *packages),
         "benchmark": f"```text\n{printed.getvalue().strip()}\n```",
     }
     print(f"wrote {fill('deployment.md', places)}")

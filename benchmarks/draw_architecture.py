@@ -14,7 +14,7 @@
 """
 Draws docs/results/architecture.png, the picture of the README: one photo, two patch sizes, and the fusion of the branches.
 
-    python benchmarks/draw_architecture.py          a few seconds
+    python -m benchmarks.draw_architecture          a few seconds
 
 The photo is china.jpg of scikit-learn's sample images, by danielbuechele, CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/):
 https://www.flickr.com/photos/danielbuechele/6061409035/. This script crops and resizes it. A page that shows the picture must say so.
@@ -28,6 +28,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from benchmarks.pages import RESULTS
 from crossvit import CrossViTConfig
 
 
@@ -111,6 +112,5 @@ def draw(path: Path):
 
 
 if __name__ == "__main__":
-    output = Path(__file__).parents[1] / "docs" / "results" / "architecture.png"
-    draw(output)
-    print(f"wrote {output}")
+    draw(RESULTS / "architecture.png")
+    print(f"wrote {RESULTS / 'architecture.png'}")

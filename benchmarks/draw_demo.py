@@ -15,7 +15,7 @@
 Draws docs/results/demo.png, the page of examples/demo with the model of the quickstart, in Chromium (the Debian packages chromium and
 chromium-driver).
 
-    python benchmarks/draw_demo.py          20 seconds, after `make quickstart`
+    python -m benchmarks.draw_demo          20 seconds, after `make quickstart`
 """
 
 import shutil
@@ -27,10 +27,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
-
-from demo_load import QUICKSTART, serve  # noqa: E402
+from benchmarks.demo_load import serve
+from benchmarks.pages import QUICKSTART, RESULTS, check_quickstart
 
 
 def draw(path: Path):
@@ -57,5 +55,6 @@ def draw(path: Path):
 
 
 if __name__ == "__main__":
+    check_quickstart()
     draw(RESULTS / "demo.png")
     print(f"wrote {RESULTS / 'demo.png'}")

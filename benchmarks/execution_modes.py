@@ -16,7 +16,7 @@ Measures what each way of running the model changes in its numbers: attention im
 export, half precision, quantisation, adapters and several processes. Writes the tables of docs/execution_modes.md.
 
     make quickstart                           trains the model whose labels are compared
-    python benchmarks/execution_modes.py      about 6 minutes on two CPU cores
+    python -m benchmarks.execution_modes      about 6 minutes on two CPU cores
 
 Expected: float32 modes differ by rounding only, and each precision gives the labels of the trained model. The limits stand below, and
 tests/modeling_crossvit/test_execution_modes.py applies them to the same measurements of a smaller model.
@@ -29,14 +29,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import parallel
 import timm
 import torch
 import torch._inductor.config
 import transformers
-from measurements import peak_bytes
-from pages import fill, measured_by
-from parity import randomize_, relative_difference
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -49,11 +45,14 @@ from transformers.exporters.exporter_executorch import ExecutorchConfig, Executo
 from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
+from benchmarks import parallel
+from benchmarks.measurements import measured_by, peak_bytes
+from benchmarks.pages import ROOT, fill, table
+from benchmarks.parity import randomize_, relative_difference
 from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import to_timm_state_dict
 
 
-ROOT = Path(__file__).parent.parent
 Model = CrossViTForImageClassification
 
 BATCH = torch.export.Dim("batch", min=1, max=64)
@@ -338,30 +337,29 @@ def main():
     randomize_(model)
     pixel_values = photos(model.config.image_size)
     modes = {**MODES, "backbone": Mode("all feature maps, to timm's", backbone_difference)}
-    modes_table = ["| mode | compared | largest difference | limit |", "|---|---|---|---|"]
+    modes_rows, precisions_rows = [], []
     for name, mode in tqdm(modes.items(), desc="modes"):
         model.set_attn_implementation("sdpa")
         difference = mode.measure(model, pixel_values)
-        modes_table.append(f"| {name} | {mode.compared} | {_number(difference)} | {_number(mode.limit)} |")
+        modes_rows.append((name, mode.compared, _number(difference), _number(mode.limit)))
     for mode, name in tqdm(TWO_PROCESSES.items(), desc="two processes"):
         difference, _ = parallel.measure(mode)
         compared = "losses and weights of 2 steps in float64, to 1 process"
-        modes_table.append(f"| {name} | {compared} | {_number(difference)} | {_number(parallel.LIMIT)} |")
-    precisions_table = [
-        "| precision | equal labels | at least | difference of the logits |",
-        "|---|---|---|---|",
-    ]
+        modes_rows.append((name, compared, _number(difference), _number(parallel.LIMIT)))
     for name, (_, part) in tqdm(PRECISIONS.items(), desc="precisions"):
         equal, count, difference = measure_precision(quickstart, name)
-        precisions_table.append(f"| {name} | {equal} of {count} | {part:.1%} | {difference:.1e} |")
+        precisions_rows.append((name, f"{equal} of {count}", f"{part:.1%}", f"{difference:.1e}"))
     checkpointed, whole = peaks_with_and_without_checkpointing()
 
     packages = "timm torch transformers onnxruntime openvino nncf executorch torchao bitsandbytes peft".split()
     places = {
-        "machine": measured_by("benchmarks/execution_modes.py", *packages),
-        "modes": "\n".join(modes_table),
-        "memory": f"The peak falls from {whole / 2**20:.0f} MiB to {checkpointed / 2**20:.0f} MiB.",
-        "precisions": "\n".join(precisions_table),
+        "machine": measured_by("benchmarks.execution_modes", *packages),
+        "modes": table(("mode", "compared", "largest difference", "limit"), modes_rows),
+        "memory": table(
+            ("gradient checkpointing", "memory at the peak"),
+            [("without", f"{whole / 2**20:.0f} MiB"), ("with", f"{checkpointed / 2**20:.0f} MiB")],
+        ),
+        "precisions": table(("precision", "equal labels", "at least", "difference of the logits"), precisions_rows),
     }
     print(f"wrote {fill('execution_modes.md', places)}")
 

@@ -21,7 +21,6 @@ accelerate offers FSDP for accelerators only. Therefore this script tells accele
 
 import runpy
 import sys
-from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
@@ -39,5 +38,4 @@ def initialize_as_accelerator(self, cpu: bool = True, **kwargs):
 
 PartialState.__init__ = initialize_as_accelerator
 del sys.argv[0]
-sys.path.insert(0, str(Path(sys.argv[0]).parent))
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -12,13 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-What is timed around images: the image processors beside timm's transform, and pipelines beside that of transformers' TimmWrapper. The
-functions make the contenders; all of them do the same work on the same photos, with the same weights.
+Times the image processors beside timm's transform, and pipelines from JPEG files to labels beside that of transformers' TimmWrapper. All do
+the same work on the same photos, with the same weights. Fills the tables of docs/images.md.
+
+    python -m benchmarks.images             3 minutes on two CPU cores
+    python -m benchmarks.images --page      measures nothing, and fills the page from docs/results/images.json
 """
 
-import copy
+import argparse
 import json
-from collections.abc import Callable
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +37,14 @@ from torchvision.transforms.functional import pil_to_tensor
 from transformers import TimmWrapperForImageClassification, TimmWrapperImageProcessor, pipeline
 from transformers.image_utils import load_image_as_tensor
 
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil
+from benchmarks.measurements import Results, machine_sentence, this_machine
+from benchmarks.pages import RESULTS, fill, table
+from benchmarks.parity import timm_model
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, optimize
+from crossvit.inference.fastest import interleave, ratios
 
 
+VARIANT = "crossvit_tiny_240"
 # Of docs/images.md.
 SETTING = {"num_workers": 1, "batch_size": 4}
 Call = Callable[[], Any]
@@ -60,15 +70,14 @@ def save_timm_model(model: torch.nn.Module, folder: Path, **kwargs) -> Path:
 
 def processor_calls(images: list[Image.Image], folder: Path) -> dict[str, dict[str, Call]]:
     """
-    For each kind of input the contenders, which process the photos one after the other. Tensors are bytes with interleaved channels, as
+    For each kind of input the image processors by name, which process the photos one after the other. Tensors are bytes with interleaved channels, as
     JPEG decoders give them; timm's transform needs floats of 0..1 and gets them by a division inside the measured call.
 
     Args:
         images: RGB photos.
         folder: Where timm's model lies, whose evaluation transform is the standard (`save_timm_model`).
     """
-    variant = json.loads((folder / "config.json").read_text())["architecture"]
-    data_config = timm.data.resolve_data_config(timm.get_pretrained_cfg(variant).to_dict())
+    data_config = timm.data.resolve_data_config(timm.get_pretrained_cfg(VARIANT).to_dict())
     transform = timm.data.create_transform(**data_config)
     wrapper = TimmWrapperImageProcessor.from_pretrained(folder)
     tensors = [pil_to_tensor(image) for image in images]
@@ -127,15 +136,60 @@ def pipeline_calls(jpegs: Path, folder: Path) -> dict[str, Call]:
         model=CrossViTForImageClassification.from_pretrained(folder).eval(),
         image_processor=CrossViTImageProcessor.from_pretrained(folder),
     )
-    fused = pipeline(
-        "image-classification",
-        model=copy.deepcopy(here.model).fuse_for_inference(),
-        image_processor=here.image_processor,
-    )
+    optimized = pipeline("image-classification", model=optimize(here.model), image_processor=here.image_processor)
     return {
         "TimmWrapper, default": lambda: wrapper(paths),
         # Its image processor refuses tensors of bytes, so that it gets the paths.
         "TimmWrapper, same setting": lambda: wrapper(paths, **SETTING),
         "here, default": lambda: here(paths),
-        "here, setting of this page": lambda: list(fused(Photos(paths), **SETTING)),
+        "here, setting of this page": lambda: list(optimized(Photos(paths), **SETTING)),
     }
+
+
+def measure() -> Iterator[tuple[str, int, dict[str, Call]]]:
+    """The work, the number of images in a call, and the calls: image processors on one thread, and pipelines."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save_timm_model(timm_model(VARIANT), Path(folder) / "timm")
+        pictures = photos()
+        for index, photo in enumerate(64 * pictures):
+            photo.save(Path(folder) / f"{index}.jpg")
+        # First, because a process that has grown starts the workers of a pipeline slowly.
+        yield "pipeline", 64 * len(pictures), pipeline_calls(Path(folder), weights)
+        torch.set_num_threads(1)
+        for kind, calls in processor_calls(pictures, weights).items():
+            yield f"processors, {kind}", len(pictures), calls
+
+
+def times_table(results: Results, work: str, reference: str) -> str:
+    rows = []
+    for row in results.rows:
+        for name, seconds in row["seconds"].items() if row["work"].startswith(work) else ():
+            per_image = f"{1e3 * statistics.median(seconds) / row['batch']:.1f} ms"
+            speed = "{:.2f} ({:.2f} to {:.2f})".format(*ratios(seconds, row["seconds"][reference]))
+            rows.append([row["work"].removeprefix("processors, "), row["batch"], name, per_image, speed])
+    return table(("work", "images", "by", "per image", f"times the speed of {reference}"), rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--page", action="store_true", help="measure nothing, and fill the page from the results")
+    path = RESULTS / "images.json"
+    if parser.parse_args().page:
+        results = Results(path, json.loads(path.read_text())["machine"])
+    else:
+        machine = this_machine("torch", "torchvision", "transformers", "timm")
+        measured = {work: {"batch": images, "seconds": interleave(calls, 20)} for work, images, calls in measure()}
+        path.unlink(missing_ok=True)  # everything was measured again
+        results = Results(path, machine)
+        for work, row in measured.items():
+            results.replace(work, [row])
+    places = {
+        "machine": machine_sentence("benchmarks.images", results.machine),
+        "processors": times_table(results, "processors", "timm"),
+        "pipeline": times_table(results, "pipeline", "TimmWrapper, default"),
+    }
+    print(f"wrote {fill('images.md', places)}")
+
+
+if __name__ == "__main__":
+    main()

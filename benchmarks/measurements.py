@@ -11,51 +11,74 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the benchmarks measure besides time, and the file of their results."""
+"""The machine of a measurement, counts of work and memory, and the file of results."""
 
 import itertools
 import json
 import os
 import platform
+import re
+import subprocess
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from pages import RESULTS, processor_name
+from torch.utils.flop_counter import FlopCounterMode
 
-from crossvit.benchmark import Call
+from crossvit.configuration.files import replace_file
 
 
 # What decides which kernels a processor can run. Linux lists them under these names.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
-SAMPLE_SECONDS = 5  # between two readings of the memory
-PACKAGES = ("torch", "torchvision", "transformers", "timm", "onnxruntime", "openvino", "nncf", "torchao")
 
 
-def peak_bytes(call: Call) -> int:
-    """The most bytes that are allocated at one moment of a call and were not before it."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """The most bytes that are allocated on the CPU at one moment of a call and were not before it."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-def this_machine(device: str) -> dict[str, Any]:
-    """What a time depends on: the device, the processor, its instruction sets, the threads, and the versions."""
+def multiply_adds(call: Callable[[], Any]) -> int:
+    """The multiply-adds of the matrix products and convolutions in a call."""
+
+    def attention(query, key, value, *args, **kwargs) -> int:
+        batch, heads, queries, width = query
+        return 2 * batch * heads * queries * key[2] * (width + value[3])
+
+    # PyTorch's counter does not know this operation, as attention is called on a CPU.
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        call()
+    return counter.get_total_flops() // 2
+
+
+def processor_name() -> str:
+    """The name that the processor gives itself, such as "AMD EPYC", or else its architecture, such as "x86_64"."""
+    name = None
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.M)
+    elif platform.system() == "Darwin":
+        brand = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True).stdout
+        name = re.search(r"(.+)", brand)
+    return name[1].strip() if name else platform.processor() or platform.machine()
+
+
+def this_machine(*packages: str, device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+    """
+    What a measurement depends on: the device, the processor, its instruction sets, the threads of PyTorch, and the versions of Python and
+    of the packages. A script that measures in other processes gives their number of threads.
+    """
     flags: set[str] = set()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
     versions = {"Python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             # The local part of a version, as in "2.15.0+cu132", names the CUDA of the build.
             versions[package] = version(package) if device == "cuda" else version(package).split("+")[0]
@@ -65,21 +88,36 @@ def this_machine(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "processor": processor_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         "versions": versions,
     }
 
 
+def machine_sentence(module: str, machine: dict[str, Any]) -> str:
+    """Says in the page what was run on which machine. `machine` is what `this_machine` returned, on this computer or on another."""
+    packages = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if name != "Python")
+    where = machine["processor"] if machine["device"] == "CPU" else f"{machine['device']} with {machine['processor']}"
+    return (
+        f"Measured by `python -m {module}` with {packages} and Python {machine['versions']['Python']} on this processor: {where}, "
+        f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, with {', '.join(machine['instructions'])}."
+    )
+
+
+def measured_by(module: str, *packages: str, threads: int | None = None) -> str:
+    """What `machine_sentence` says of this computer."""
+    return machine_sentence(module, this_machine(*packages, threads=threads))
+
+
 class Results:
-    """Measurements of one machine in a JSON file: each has a work, a variant, a batch, and the seconds of every contender by round."""
+    """Measurements of one machine in a JSON file: a list of rows, each with the name of its work."""
 
     def __init__(self, path: Path, machine: dict[str, Any]):
         """
         Raises:
             ValueError: If the file has measurements of another machine, or with other versions or another number of threads.
         """
-        self.path, self.machine, self.measurements = path, machine, []
+        self.path, self.machine, self.rows = path, machine, []
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if other := [key for key in machine if found["machine"].get(key) != machine[key]]:
@@ -88,46 +126,15 @@ class Results:
                     + "; ".join(f"{key} {found['machine'].get(key)} there, {machine[key]} here" for key in other)
                     + ". Give another file with --results, or delete this one and measure everything again."
                 )
-            self.measurements = found["measurements"]
+            self.rows = found["measurements"]
 
-    def add(self, work: str, variant: str, batch: int, **values: Any) -> None:
-        """Writes a measurement, in the place of an earlier one of the same work, variant and batch."""
-        key = {"work": work, "variant": variant, "batch": batch}
-        places = [index for index, row in enumerate(self.measurements) if {name: row[name] for name in key} == key]
-        place = places[0] if places else len(self.measurements)
-        self.measurements[place : place + 1] = [{**key, **values}]
-        text = json.dumps({"machine": self.machine, "measurements": self.measurements}, indent=1)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+    def replace(self, work: str, rows: list[dict[str, Any]]) -> None:
+        """Writes the rows of a work in the place of all that it had, so that none of an earlier batch or model stays."""
+        self.rows = [row for row in self.rows if row["work"] != work] + [{"work": work, **row} for row in rows]
+        lines = ",\n".join(json.dumps(row) for row in self.rows)
+        with replace_file(self.path) as temporary:
+            text = f'{{"machine": {json.dumps(self.machine)},\n"measurements": [\n{lines}\n]}}\n'
+            temporary.write_text(text, encoding="utf-8")
 
     def of(self, work: str) -> list[dict[str, Any]]:
-        return [row for row in self.measurements if row["work"] == work]
-
-
-def memory_figures(samples: list[float]) -> dict[str, Any]:
-    """
-    How fast the memory of a process grew, by a straight line through all samples and through the second half of them, which tells growth
-    without end from caches that fill.
-
-    Args:
-        samples: MiB, one every `SAMPLE_SECONDS`.
-    """
-    halves = {"MiB per minute": samples, "MiB per minute, second half": samples[len(samples) // 2 :]}
-    slopes = {
-        name: round(60 / SAMPLE_SECONDS * float(np.polyfit(range(len(part)), part, 1)[0]), 2)
-        for name, part in halves.items()
-        if len(part) > 1
-    }
-    return slopes | {f"MiB every {SAMPLE_SECONDS} seconds": [round(sample) for sample in samples]}
-
-
-def write_load(key: str, values: dict[str, Any], package: str) -> None:
-    """Writes what a part of docs/using_a_model.md did under load, with this machine and the version of the package that it runs on."""
-    path = RESULTS / "using_a_model_load.json"
-    machine = this_machine("cpu")
-    machine["versions"][package] = version(package)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found[key] = {"machine": machine, **values}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(values, indent=1))
+        return [row for row in self.rows if row["work"] == work]

@@ -11,48 +11,45 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-What the benchmarks share when they write their results into the pages of docs/: the sentence that says how a number was measured, and
-the places of a page that a script fills. The rest of a page is written by hand.
-"""
+"""The places of the pages in docs/ that a script fills with tables. The rest of a page is written by hand."""
 
-import platform
 import re
+import shlex
 import subprocess
-from importlib.metadata import version
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
 
-
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 RESULTS = DOCS / "results"  # pictures of the pages, and measurements that they are made from
+QUICKSTART = Path("outputs") / "quickstart"  # what `make quickstart` writes
 
 
-def processor_name() -> str:
-    """The name that the processor gives itself, such as "AMD EPYC", or else its architecture, such as "x86_64"."""
-    name = None
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.M)
-    elif platform.system() == "Darwin":
-        brand = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True).stdout
-        name = re.search(r"(.+)", brand)
-    return name[1].strip() if name else platform.processor() or platform.machine()
+def check_quickstart() -> None:
+    """Ends the program where the model of the quickstart is missing."""
+    if not (ROOT / QUICKSTART / "model").is_dir():
+        raise SystemExit(f"error: {ROOT / QUICKSTART / 'model'} is missing. Run `make quickstart` first.")
 
 
-def measured_by(script: str, *packages: str, threads: int | None = None) -> str:
-    """
-    One sentence: the script (its path in the repository), the versions of the packages and of Python, the processor, and the threads of
-    PyTorch. A script that measures in other processes gives their number of threads.
-    """
-    threads = threads or torch.get_num_threads()
-    # The local part of a version, as in "2.15.0+cu132", names the device of the build. All measurements run on the CPU.
-    versions = ", ".join(f"{package} {version(package).split('+')[0]}" for package in packages)
-    return (
-        f"Measured by `python {script}` with {versions} and Python {platform.python_version()} "
-        f"on this processor: {processor_name()}, {threads} thread{'s' if threads > 1 else ''}."
-    )
+def run_commands(page: str) -> dict[str, str]:
+    """Runs the commands of a page that call examples, but for the demo, which never ends. Returns what each script printed."""
+    printed = {}
+    blocks = re.findall(r"^python (examples/(?!demo)(?:.*\\\n)*.*)$", (DOCS / page).read_text(encoding="utf-8"), re.M)
+    for script, *arguments in (shlex.split(block.replace("\\\n", "")) for block in blocks):
+        command = [sys.executable, script, *arguments]
+        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        printed[Path(script).stem] = result.stdout.strip()
+    return printed
+
+
+def table(heads: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table of Markdown."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def fill(page: str, places: dict[str, str]) -> Path:

@@ -15,7 +15,7 @@
 Compares two training steps by two processes on the CPU with the same two steps by one process: tensor parallelism and FSDP2, by the
 plans of the configuration.
 
-    python benchmarks/parallel.py          about 30 seconds on two CPU cores: differences of at most 1e-10, in float64
+    python -m benchmarks.parallel          about 30 seconds on two CPU cores: differences of at most 1e-10, in float64
 """
 
 import subprocess

@@ -14,7 +14,7 @@
 """
 Measures how far this package is from timm, for every published architecture, and writes the table of docs/parity.md.
 
-    python benchmarks/parity.py          about 3 minutes on two CPU cores
+    python -m benchmarks.parity          about 3 minutes on two CPU cores
 
 Both models get the same random weights. The weights are as large as those of trained models, because after an initialisation all
 values are near zero and would hide differences. Expected: logits that differ by less than 1e-6 of the largest logit. The limits
@@ -26,11 +26,12 @@ import warnings
 import timm
 import torch
 import transformers
-from pages import fill, measured_by
 from tqdm import tqdm
 
+from benchmarks.measurements import measured_by
+from benchmarks.pages import fill, table
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import to_timm_state_dict
 
 
 # Largest allowed differences, relative to the largest value of the tensor.
@@ -215,17 +216,14 @@ def main():
     warnings.filterwarnings("ignore")
     transformers.utils.logging.disable_progress_bar()
     rows = {variant: measure(variant) for variant in tqdm(CROSSVIT_VARIANTS, desc="variants")}
-    columns = list(LIMITS)
-    lines = [
-        "| variant | parameters | " + " | ".join(columns[1:]) + " |",
-        "|---" * (len(columns) + 1) + "|",
-        "| limit | equal | " + " | ".join(f"{LIMITS[column]:.0e}" for column in columns[1:]) + " |",
-    ]
+    _, *columns = LIMITS
+    lines = [["limit", "equal", *(f"{LIMITS[column]:.0e}" for column in columns)]]
     for variant, row in rows.items():
         equal = "equal" if row["parameters"] == 0 else "differ"
-        lines.append(f"| {variant} | {equal} | " + " | ".join(f"{row[column]:.1e}" for column in columns[1:]) + " |")
-    machine = measured_by("benchmarks/parity.py", "timm", "torch", "transformers")
-    print(f"wrote {fill('parity.md', {'machine': machine, 'differences': chr(10).join(lines)})}")
+        lines.append([variant, equal, *(f"{row[column]:.1e}" for column in columns)])
+    machine = measured_by("benchmarks.parity", "timm", "torch", "transformers")
+    differences = table(("variant", "parameters", *columns), lines)
+    print(f"wrote {fill('parity.md', {'machine': machine, 'differences': differences})}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ Measures the accuracies of the training examples on the digits of the quickstart
 those of one. Writes the tables and pictures of docs/training.md.
 
     make quickstart                    writes the model and the images
-    python benchmarks/training.py      about 8 minutes on two CPU cores
+    python -m benchmarks.training      about 8 minutes on two CPU cores
 
 Expected: accuracies of at least 0.95, and losses of two processes within 1e-4 of those of one.
 """
@@ -34,15 +34,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from pages import RESULTS, fill, measured_by
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
 
+from benchmarks.measurements import measured_by
+from benchmarks.pages import QUICKSTART, RESULTS, ROOT, check_quickstart, fill, table
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples"
-QUICKSTART = Path("outputs") / "quickstart"
+
 DATA = f"--model_name_or_path {QUICKSTART}/model --train_dir {QUICKSTART}/digits"
 
 # The crops keep most of each digit, and no digit is mirrored.
@@ -116,8 +115,7 @@ def draw_recipes(path: Path):
     The photos are scikit-learn's china.jpg, by danielbuechele, and flower.jpg, by vultilion, both on Flickr, CC BY 2.0
     (https://creativecommons.org/licenses/by/2.0/). A page that shows the picture must say so.
     """
-    sys.path.insert(0, str(EXAMPLES))
-    script = runpy.run_path(str(EXAMPLES / "pretrain_imagenet.py"))
+    script = runpy.run_path(str(ROOT / "examples" / "pretrain_imagenet.py"))
     figure = plt.figure(figsize=(15, 4.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.6])
     axis = left.subplots()
@@ -153,8 +151,7 @@ def draw_recipes(path: Path):
 
 
 def main():
-    if not (ROOT / QUICKSTART / "model").is_dir():
-        raise SystemExit(f"{QUICKSTART}/model does not exist: run `make quickstart` first.")
+    check_quickstart()
     rows, parallel = [], []
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(COMMANDS) + 3 * len(PARALLEL)) as progress:
         for number, (name, command) in enumerate(COMMANDS.items()):
@@ -162,7 +159,7 @@ def main():
             output = Path(folder) / str(number)
             run(command, output)
             results = json.loads((output / "all_results.json").read_text())
-            rows.append(f"| {name} | {results['eval_accuracy']:.4f} | {results['eval_macro_f1']:.4f} |")
+            rows.append([name, f"{results['eval_accuracy']:.4f}", f"{results['eval_macro_f1']:.4f}"])
             if number == 0:
                 shutil.copy(output / "training.png", RESULTS / "training_run.png")
             progress.update()
@@ -178,7 +175,7 @@ def main():
                 run(parallel_command(name, DATA, launcher), two)
                 differences.append(np.abs(losses(one) - losses(two)).max())
                 progress.update()
-            parallel.append(f"| {name} | {len(losses(one))} | {differences[0]:.1e} | {differences[1]:.1e} |")
+            parallel.append([name, len(losses(one)), *(f"{difference:.1e}" for difference in differences)])
     draw_recipes(RESULTS / "training_recipes.png")
 
     commands = [f'DATA="{DATA}"', f'FINE_TUNING="{FINE_TUNING}"']
@@ -187,12 +184,9 @@ def main():
         commands += ["# " + name.replace("`", ""), f"python {command}"]
     places = {
         # One thread, because `run` asks for that.
-        "machine": measured_by("benchmarks/training.py", "timm", "torch", "transformers", "accelerate", threads=1),
-        "results": "\n".join(["| | accuracy | macro F1 |", "|---|---|---|", *rows])
-        + "\n\n```bash\n"
-        + "\n".join(commands)
-        + "\n```",
-        "processes": "\n".join(["| | losses | DDP | FSDP2 |", "|---|---|---|---|", *parallel]),
+        "machine": measured_by("benchmarks.training", "timm", "torch", "transformers", "accelerate", threads=1),
+        "results": table(("", "accuracy", "macro F1"), rows) + "\n\n```bash\n" + "\n".join(commands) + "\n```",
+        "processes": table(("", "losses", *LAUNCHERS), parallel),
     }
     print(f"wrote {fill('training.md', places)}")
 

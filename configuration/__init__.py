@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The configuration, and what every part of a saved model carries. Installed as `crossvit.configuration`; it imports nothing from the
-other two folders.
+The configuration, installed as `crossvit.configuration`: `configuration_crossvit.py` is a part of the core, which travels with every saved
+model (`saved_code.py`). It imports nothing from the other two folders.
 """
 
-from crossvit.configuration.configuration_crossvit import CROSSVIT_VARIANTS, CrossViTConfig
+from crossvit.configuration.configuration_crossvit import CrossViTConfig
+from crossvit.configuration.variants import CROSSVIT_VARIANTS
 
 
 __all__ = ["CROSSVIT_VARIANTS", "CrossViTConfig"]

@@ -14,8 +14,9 @@
 """
 Classify any number of images with Ray Data, on this machine or on a cluster.
 
-    python examples/batch_inference.py --model outputs/quickstart/model --images outputs/quickstart/digits/test
-    python examples/batch_inference.py --model timm/crossvit_small_240.in1k --images 'shards/*.tar' --embeddings --address auto
+    pip install "transformers-crossvit[use]"
+    python batch_inference.py --model outputs/quickstart/model --images outputs/quickstart/digits/test
+    python batch_inference.py --model timm/crossvit_small_240.in1k --images 'shards/*.tar' --embeddings --address auto
 
 `--images` is a folder or a pattern of image files, parquet files or WebDataset shards, or a data set of the Hub or of `save_to_disk`.
 `OUTPUT_DIR/predictions` receives parquet files with one row for each image: `image` (its path, or its file and place), `label`, `score`, the
@@ -50,18 +51,19 @@ from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
 from tqdm import tqdm
+from transformers import HfArgumentParser
 
-from common.command_line import parse_arguments
-from common.file_writing import replace_file
-from common.image_parts import Part, list_parts
-from common.image_reading import read_image
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.deployment import load_exported
+from crossvit.configuration.files import replace_file
+from crossvit.data import Part, list_parts, read_image
+from crossvit.inference.backends import load_exported
 
 
 @dataclass
 class Arguments:
-    model: str = field(metadata={"help": "Folder or Hub repository of a classifier, or a folder of crossvit.export."})
+    model: str = field(
+        metadata={"help": "Folder or Hub repository of a classifier, or a folder of crossvit.inference.export."}
+    )
     images: str = field(
         metadata={
             "help": "Folder or pattern of image files, of parquet files or of .tar shards; or a data set of `datasets`."
@@ -159,8 +161,8 @@ def load_image_processor(arguments: Arguments) -> tuple[CrossViTImageProcessor, 
     first, second = (image_processor(probe, return_tensors="np").pixel_values.shape[1:] for probe in probes)
     if first != second:
         raise SystemExit(
-            f"The image processor of {arguments.model} gives images of other shapes other sizes, {first} and {second}, which have no place "
-            "in one batch. Save it with do_center_crop=True."
+            f"The image processor of {arguments.model} gives images of different shapes different sizes, {first} and {second}, which do not fit "
+            "into one batch. Save it with do_center_crop=True."
         )
     return image_processor, first
 
@@ -171,14 +173,14 @@ def decode(
     """Turns encoded images into pixel values, (B, 3, H, W), which are zero where `error` says why there are none."""
     pixel_values = np.zeros((len(batch["image"]), *shape), np.float32)
     errors = [error or "" for error in batch["error"]]
-    for number, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
-        if errors[number]:
+    for index, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
+        if errors[index]:
             continue
         try:
             image = read_image({"path": path, "bytes": encoded})
-            pixel_values[number] = image_processor(image, return_tensors="np").pixel_values[0]
+            pixel_values[index] = image_processor(image, return_tensors="np").pixel_values[0]
         except Exception as error:
-            errors[number] = str(error.__cause__ or error)
+            errors[index] = str(error.__cause__ or error)
     return {"image": batch["image"], "error": np.array(errors), "pixel_values": pixel_values}
 
 
@@ -198,7 +200,7 @@ class Classifier:
                 arguments.model, dtype=self.dtype, **arguments.download
             )
             self.model = model.to(self.device).fuse_for_inference()
-        self.names = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
+        self.names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     @torch.inference_mode()
     def predict(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[list[float]] | list[None]]:
@@ -218,10 +220,10 @@ class Classifier:
             probabilities, embeddings = self.predict(torch.tensor(batch["pixel_values"][readable]))
             best = probabilities.topk(min(self.top_k, len(self.names)))
             answers = zip(np.flatnonzero(readable), best.indices.tolist(), best.values.tolist(), embeddings)
-            for number, classes, scores, embedding in answers:
+            for index, classes, scores, embedding in answers:
                 labels = [self.names[label] for label in classes]
-                rows[number] |= {"label": labels[0], "score": scores[0], "labels": labels, "scores": scores}
-                rows[number]["embedding"] = embedding
+                rows[index] |= {"label": labels[0], "score": scores[0], "labels": labels, "scores": scores}
+                rows[index]["embedding"] = embedding
         return pa.Table.from_pylist(rows, PREDICTIONS)
 
 
@@ -245,10 +247,10 @@ def file_hash(path: Path) -> str:
 
 
 def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
-    """What decides the rows. A folder takes those of one job alone."""
+    """All that decides what the rows are. A folder takes the rows of one job alone."""
     config = CrossViTConfig.from_pretrained(arguments.model, **arguments.download)
     folder = Path(arguments.model)
-    # All but the model card, into which evaluate_model.py may have written in between.
+    # The model card is left out, because evaluate_model.py may have written into it in between.
     files = sorted(file for file in folder.glob("*") if file.is_file() and file.name != "README.md")
     options = asdict(arguments)
     return {
@@ -266,7 +268,8 @@ def check_job(job: dict, output: Path):
         if output.exists() and any(output.glob("predictions/*")):
             raise SystemExit(f"{output} holds predictions, but not the job.json of a job: give another --output_dir.")
         output.mkdir(parents=True, exist_ok=True)
-        replace_file(file, lambda temporary: temporary.write_text(json.dumps(job, indent=2)))
+        with replace_file(file) as temporary:
+            temporary.write_text(json.dumps(job, indent=2))
         return
     found = json.loads(file.read_text())
     if other := [name for name in job if found.get(name) != job[name]]:
@@ -292,14 +295,13 @@ def start_ray(address: str | None):
     if address is None:
         ray.init("local", include_dashboard=False, **options)
         if ray.cluster_resources()["CPU"] < 2:
-            # The process that leaves out finished images occupies a core of Ray's count, and the others would wait for ever.
+            # The process that leaves out finished images counts as one core, and the others would wait for ever.
             ray.shutdown()
             ray.init("local", num_cpus=2, include_dashboard=False, **options)
         return
     try:
         check_reachable(address)
-        # Workers on other machines need the scripts of this folder.
-        ray.init(address, runtime_env={"working_dir": str(Path(__file__).parent)}, **options)
+        ray.init(address, **options)
     except Exception as error:
         raise SystemExit(
             f"--address {address}: no Ray cluster can be reached there ({error}). Start one with `ray start --head`, set "
@@ -318,7 +320,7 @@ def classify(arguments: Arguments, parts: list[Part], options: dict, output: Pat
     context.checkpoint_config = CheckpointConfig(
         "image", str((output / "finished").absolute()), delete_checkpoint_on_success=False
     )
-    context.enable_progress_bars = False  # Those of Ray count blocks of images. `show_progress` counts images.
+    context.enable_progress_bars = False  # Ray's bars count blocks of images; `show_progress` counts images.
     images = ray.data.read_datasource(ImageDatasource(parts), override_num_blocks=len(parts))
     pixels = images.map_batches(decode, batch_size=arguments.batch_size, fn_kwargs=options)
     predictions = pixels.map_batches(
@@ -375,7 +377,10 @@ def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, 
 
 
 def main():
-    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
+    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
+    arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
     # Workers run in other folders.
     arguments.model, arguments.images = absolute(arguments.model), absolute(arguments.images)
     for name in ("top_k", "batch_size", "rows_per_file", "num_workers"):
@@ -383,9 +388,11 @@ def main():
             raise SystemExit(f"--{name} must be at least 1, got {value}.")
     if arguments.embeddings and is_exported(arguments.model):
         raise SystemExit("--embeddings needs a model of PyTorch: an exported program gives the logits alone.")
-    parts = list_parts(
-        arguments.images, arguments.rows_per_file, arguments.split, arguments.image_column_name, **arguments.download
-    )
+    size, split, column = arguments.rows_per_file, arguments.split, arguments.image_column_name
+    try:
+        parts = list_parts(arguments.images, size, split, column, **arguments.download)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     image_processor, shape = load_image_processor(arguments)
     output = Path(arguments.output_dir)
     job = describe_job(arguments, parts)

@@ -14,11 +14,12 @@
 """
 Say how good one or several trained models are on labelled images, with 95 % intervals.
 
-    python examples/evaluate_model.py --models outputs/quickstart/model --validation_dir outputs/quickstart/digits/test
-    python examples/evaluate_model.py --models first_model second_model --validation_file test.csv
-    accelerate launch examples/evaluate_model.py ...       on several GPUs, with the same numbers
+    pip install "transformers-crossvit[use]"
+    python evaluate_model.py --models outputs/quickstart/model --validation_dir outputs/quickstart/digits/test
+    python evaluate_model.py --models first_model second_model --validation_file test.csv
+    accelerate launch evaluate_model.py ...       on several GPUs, with the same numbers
 
-The first command takes 12 seconds on two CPU cores, and at least 0.97 of the images are right. The data are named as for the training
+The first evaluation takes 12 seconds on two CPU cores, and at least 0.97 of the images are right. The data are named as for the training
 scripts: a folder, a CSV, JSON lines or parquet file, or a data set of the Hub. Labels and the models' classes are matched by name, and
 `--label_map` translates names. The folder `--output_dir` receives
 
@@ -31,11 +32,12 @@ Macro F1 is the mean over the classes that are the label or the prediction of an
 20 images per class. The calibration error is how far the model's confidence in its answer is from how often it is right.
 """
 
-import copy
 import json
 import time
+import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -43,26 +45,32 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset, IterableDataset
+from datasets.distributed import split_dataset_by_node
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.errors import EntryNotFoundError
+from scipy.stats import binomtest, norm
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers import HfArgumentParser
 
-from common.command_line import parse_arguments
-from common.evaluation_figures import BINS, bins_of, class_table, compare, measure
-from common.file_writing import replace_file
-from common.image_data import DataArguments, ImageData, load_images, print_bad_images, with_transform
-from common.image_loading import ImageTransform
-from common.image_model import EvaluationTransform, LoadArguments, load_model
-from common.image_reading import image_name, read_image
-from common.training_report import MAX_NAMES, draw
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.configuration.saving_crossvit import complete_model_card
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.configuration.files import replace_file
+from crossvit.data import DataArguments, ImageData, load_images, print_bad_images, read_image
+from crossvit.data.reading import image_name
+from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
+from crossvit.hub import complete_model_card
 
 
 RESULTS, PICTURE = "evaluation.json", "evaluation.png"
-# The longest path of a file on Linux.
-NAME_BYTES = 4096
+# The classes that the picture names at most.
+MAX_NAMES = 25
+# The equally wide bins of confidence.
+BINS = 15
+# The standard deviations on each side of a 95 % interval.
+Z = norm.ppf(0.975)
 
 
 @dataclass
@@ -93,19 +101,19 @@ class Arguments:
 
 
 @dataclass
-class Contestant:
-    """A model with its image processor. `data` has its own numbers of the classes."""
+class Model:
+    """A model with its image processor, and the images with its classes."""
 
     name: str
-    data: ImageData
-    model: CrossViTForImageClassification
+    classifier: CrossViTForImageClassification
     image_processor: CrossViTImageProcessor
+    images: ImageData
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes. Those that several classes have get the number of the class: in ImageNet, a crane is a bird or lifts."""
-        counts = Counter(self.data.classes)
-        return [name if counts[name] == 1 else f"{name} ({n})" for n, name in enumerate(self.data.classes)]
+        """The names of the classes. A name that several classes have gets the index of the class: in ImageNet, a crane is a bird or lifts."""
+        counts = Counter(self.images.classes)
+        return [name if counts[name] == 1 else f"{name} ({index})" for index, name in enumerate(self.images.classes)]
 
 
 # --- from images to answers ---
@@ -114,35 +122,38 @@ class Contestant:
 class Samples:
     """Turns an encoded image into the inputs of all models. It is read once, and each model prepares it in its own way."""
 
-    def __init__(self, contestants: list[Contestant]):
+    def __init__(self, models: list[Model]):
+        self.image_range = models[0].images.image_range
         self.parts = [
-            ImageTransform(EvaluationTransform(one.image_processor), one.data.numbers, False, len(one.data.classes))
-            for one in contestants
+            ImageTransform(one.image_processor, one.images.label2id, False, len(one.classes)) for one in models
         ]
-        self.image_range = contestants[0].data.image_range
 
     def __call__(self, sample: dict) -> dict:
         image = read_image(sample["image"], self.image_range)
-        # Text cannot be gathered from other processes like a tensor, but its bytes can.
-        name = image_name(sample["image"]).encode()[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
         return {
-            "pixel_values": [part.transform(image) for part in self.parts],
-            "labels": [part.number(sample["label"], sample["image"]) for part in self.parts],
-            "name": torch.frombuffer(bytearray(name), dtype=torch.uint8),
+            "pixel_values": [part.transform(image, return_tensors="pt").pixel_values[0] for part in self.parts],
+            "labels": [part.class_index(sample["label"], sample["image"]) for part in self.parts],
+            "name": image_name(sample["image"]),
         }
 
 
-def load_contestants(arguments: Arguments, images: ImageData) -> list[Contestant]:
+def load_models(arguments: Arguments, images: ImageData) -> list[Model]:
     """Loads all models before the work starts, because one of them may not fit the data."""
-    contestants = []
+    models = []
     for name in arguments.models:
-        data = copy.copy(images)
         try:
-            load = LoadArguments(model_name_or_path=name, token=arguments.token)
-            contestants.append(Contestant(name, data, *load_model(load, data, training=False)))
-        except SystemExit as error:
-            raise SystemExit(f"{name}: {error}") from None
-    return contestants
+            config = CrossViTConfig.from_pretrained(name, token=arguments.token)
+            if config.problem_type == "multi_label_classification":
+                raise ValueError(
+                    "The model was trained for several labels per image, but these images have one. Train it on such images first."
+                )
+            matched = images.match_classes(config.id2label, training=False)
+            classifier = CrossViTForImageClassification.from_pretrained(name, token=arguments.token)
+            image_processor = CrossViTImageProcessor.from_pretrained(name, token=arguments.token)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SystemExit(f"{name}: {error}") from error
+        models.append(Model(name, classifier, image_processor, matched))
+    return models
 
 
 def answers(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -151,10 +162,10 @@ def answers(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tenso
 
     Args:
         scores: The logits, (images, classes).
-        labels: The number of the right class, (images,).
+        labels: The index of the right class, (images,).
     """
     own = scores.gather(1, labels[:, None])
-    # Of equal scores, the class with the larger number comes first, as in scikit-learn's top_k_accuracy_score.
+    # Of equal scores, the class with the larger index comes first, as in scikit-learn's top_k_accuracy_score.
     before = (scores > own) | ((scores == own) & (torch.arange(scores.shape[1]) > labels[:, None]))
     return {
         "label": labels,
@@ -164,44 +175,150 @@ def answers(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tenso
     }
 
 
+def is_own(_, index: int, rank: int, processes: int) -> bool:
+    return index % processes == rank
+
+
+def own_part(images: Dataset | IterableDataset, accelerator: Accelerator, ends_early: bool):
+    """The images that this process evaluates. Together, all processes have each image once."""
+    if ends_early and isinstance(images, IterableDataset):
+        # Processes that read parts of the stream would find other first images. Therefore each reads all of them, and keeps its own.
+        own = partial(is_own, rank=accelerator.process_index, processes=accelerator.num_processes)
+        return images.filter(own, with_indices=True)
+    return split_dataset_by_node(images, accelerator.process_index, accelerator.num_processes)
+
+
 @torch.no_grad()
-def predict(accelerator: Accelerator, contestants: list[Contestant], loader: DataLoader) -> list[pd.DataFrame]:
-    """A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them."""
-    models = [accelerator.prepare_model(one.model.eval(), evaluation_mode=True) for one in contestants]
+def predict(
+    accelerator: Accelerator, models: list[Model], images: Dataset | IterableDataset, batch_size: int, num_workers: int
+) -> list[pd.DataFrame]:
+    """
+    A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them. `images` are
+    those of this process.
+    """
+    if isinstance(images, IterableDataset):
+        dataset = AugmentedStream(images, Samples(models), seed=0, endless=False)
+    else:
+        dataset = AugmentedImages(images, Samples(models), seed=0)
+    prepared = [accelerator.prepare_model(one.classifier.eval(), evaluation_mode=True) for one in models]
     names, parts, rates = [], [[] for _ in models], [[] for _ in models]
-    loader = accelerator.prepare(loader)
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
     for batch in tqdm(loader, desc="evaluating (batches)", disable=not accelerator.is_main_process):
-        # accelerate fills up the last batch with earlier images, so that all processes have equally many. This drops them again.
-        gathered = accelerator.gather_for_metrics(batch["name"]).cpu().numpy()
-        names += [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in gathered]
-        for number, model in enumerate(models):
+        names += batch["name"]
+        for index, model in enumerate(prepared):
             start = time.perf_counter()
-            scores = accelerator.gather_for_metrics(model(batch["pixel_values"][number]).logits.float()).cpu()
-            rates[number].append(len(scores) / (time.perf_counter() - start))
-            wrong = [name for name, row in zip(names[-len(scores) :], scores) if not row.isfinite().all()]
+            scores = model(batch["pixel_values"][index].to(accelerator.device)).logits.float().cpu()
+            rates[index].append(len(scores) / (time.perf_counter() - start))
+            wrong = [name for name, row in zip(batch["name"], scores) if not row.isfinite().all()]
             if wrong:
                 raise SystemExit(
-                    f"{contestants[number].name} gives scores that are no finite numbers, for {wrong[0]} as the first image. Either its weights "
+                    f"{models[index].name} gives scores that are not finite numbers, for {wrong[0]} as the first image. Either its weights "
                     "are broken, or fp16 is too narrow for it: leave out --mixed_precision."
                 )
-            labels = accelerator.gather_for_metrics(batch["labels"][number]).cpu()
-            parts[number].append(pd.DataFrame({key: value.numpy() for key, value in answers(scores, labels).items()}))
-    tables = []
-    for one, part, rate in zip(contestants, parts, rates):
-        table = pd.concat(part, ignore_index=True)
+            rows = answers(scores, batch["labels"][index])
+            parts[index].append(pd.DataFrame({column: values.numpy() for column, values in rows.items()}))
+    names, tables = gather_object(names), []
+    for one, part, rate in zip(models, parts, rates):
+        table = pd.concat(gather_object(part), ignore_index=True)
         table.insert(0, "image", names)
         for column in ("label", "predicted"):
             table[column] = np.array(one.classes, dtype=object)[table[column]]
-        table.attrs["images_per_second"] = float(np.median(rate))  # the first batches are slower than the others
+        # The median, because the first batches are slower than the others.
+        table.attrs["images_per_second"] = sum(gather_object([float(np.median(rate))] if rate else []))
         tables.append(table)
     return tables
+
+
+# --- figures ---
+
+
+def wilson(share, images):
+    """
+    Wilson's 95 % interval of a share of so many images, or of columns of both: the low and the high ends. SciPy's takes whole numbers of
+    images only, and macro F1 has others.
+    """
+    middle = (share + Z**2 / (2 * images)) / (1 + Z**2 / images)
+    half = Z / (1 + Z**2 / images) * np.sqrt(share * (1 - share) / images + Z**2 / (4 * images**2))
+    # At 0 and 1 the interval ends there, but for the rounding.
+    return np.maximum(np.minimum(middle - half, share), 0), np.minimum(np.maximum(middle + half, share), 1)
+
+
+def with_interval(share: float, images: float) -> dict[str, float]:
+    low, high = wilson(share, images)
+    return {"value": float(share), "low": float(low), "high": float(high)}
+
+
+def macro_f1(table: pd.DataFrame) -> dict[str, float]:
+    """
+    Macro F1 with an interval of Wilson's form, for as many images as give a share the variance that macro F1 has here. That variance comes
+    from the delta method: `influence` is how far each image moves macro F1.
+    """
+    _, indices = np.unique(table[["label", "predicted"]].to_numpy(str), return_inverse=True)
+    label, predicted = indices.reshape(-1, 2).T
+    f1 = f1_score(label, predicted, average=None)
+    occurs = (np.bincount(label, minlength=len(f1)) + np.bincount(predicted, minlength=len(f1))) / len(label)
+    influence = (
+        2 * (label == predicted) / occurs[label] - f1[label] / occurs[label] - f1[predicted] / occurs[predicted]
+    )
+    variance = np.mean((influence / len(f1)) ** 2) / len(label)
+    value = f1.mean()
+    return with_interval(value, value * (1 - value) / variance if variance > 0 else len(label))
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """The index of the bin of each confidence. An edge belongs to the bin below it, as in scikit-learn's calibration_curve."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
+
+
+def calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+    """
+    Expected calibration error (Guo et al. 2017): the mean difference between how sure the model is and how often it is right, over bins of
+    equal width, each with the weight of its images.
+    """
+    return float(np.abs(np.bincount(bins_of(confidence), right - confidence)).sum() / len(right))
+
+
+def measure(table: pd.DataFrame, num_classes: int) -> dict[str, dict[str, float]]:
+    """The figures of one model. All but the calibration error have an interval."""
+    right = (table["label"] == table["predicted"]).to_numpy()
+    figures = {"accuracy": with_interval(right.mean(), len(right))}
+    if num_classes > 5:
+        figures["top_5_accuracy"] = with_interval((table["rank"] <= 5).mean(), len(right))
+    figures["macro_f1"] = macro_f1(table)
+    figures["calibration_error"] = {"value": calibration_error(right, table["confidence"].to_numpy())}
+    return figures
+
+
+def compare(right: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    """
+    How much more often one model is right than another on the same images, with the interval of Bonett and Price (2012), and McNemar's
+    exact test: the probability that two equally good models differ by as much.
+    """
+    images, first, second = len(right), int((right & ~others).sum()), int((~right & others).sum())
+    middle, apart = (first - second) / (images + 2), (first + second + 2) / (images + 2)
+    half = Z * np.sqrt((apart - middle**2) / (images + 2))
+    return {
+        "value": (first - second) / images, "low": float(max(middle - half, -1)), "high": float(min(middle + half, 1)),
+        "only_first_right": first, "only_second_right": second,
+        "p": float(binomtest(first, first + second).pvalue) if first + second else 1.0,
+    }  # fmt: skip
+
+
+def class_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The measures of each class that is the label or the prediction of any image. Without an image, or a prediction, some are not defined."""
+    names = pd.Index(np.unique(table[["label", "predicted"]].to_numpy(str)), name="class")
+    columns = precision_recall_fscore_support(table["label"], table["predicted"], labels=names, zero_division=np.nan)
+    classes = pd.DataFrame(dict(zip(("precision", "recall", "f1", "images"), columns)), index=names)
+    classes["recall_low"], classes["recall_high"] = wilson(classes["recall"], classes["images"])
+    return classes[["images", "precision", "recall", "recall_low", "recall_high", "f1"]]
 
 
 # --- what is shown ---
 
 
 def in_percent(figure: dict[str, float]) -> str:
-    return "{value:.1%} ({low:.1%} to {high:.1%})".format(**figure)
+    """A share, and its interval if it has one."""
+    return ("{value:.1%} ({low:.1%} to {high:.1%})" if "low" in figure else "{value:.1%}").format(**figure)
 
 
 def shortened(name: str, most: int) -> str:
@@ -211,7 +328,7 @@ def shortened(name: str, most: int) -> str:
 
 
 def print_tables(results: dict, classes: list[pd.DataFrame]):
-    """The figures of all models, the classes that each finds hardest, and the differences."""
+    """Prints the figures of all models, the classes that each finds hardest, and the differences."""
     print(f"\n{results['images']} images of {results['classes']} classes; 95 % intervals in brackets\n")
     rows = {
         model["name"]: {**{name: in_percent(figure) for name, figure in model["figures"].items()}, "images per second": f"{model['images_per_second']:.1f}"}
@@ -237,9 +354,9 @@ def print_tables(results: dict, classes: list[pd.DataFrame]):
 
 
 def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.DataFrame], path: Path):
-    """The figures with their intervals, the reliability of the confidence, and the F1 of the classes."""
+    """Draws the figures with their intervals, the reliability of the confidence, and the F1 of the classes."""
     models = results["models"]
-    width = 0.8 / len(models)  # of bars that stand side by side
+    width = 0.8 / len(models)  # of bars side by side
     f1 = pd.concat([table["f1"] for table in classes], axis=1, keys=range(len(models)))
     f1 = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index[:MAX_NAMES]][::-1]  # the hardest at the top
     figure = plt.figure(figsize=(18, max(6, 0.12 * len(f1) * (len(models) + 1))), layout="constrained")
@@ -247,9 +364,9 @@ def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.
     left, right = parts[0].subplots(), parts[2].subplots()
     middle, below = parts[1].subplots(2, height_ratios=[3, 1], sharex=True)
     order = [name for name in ("accuracy", "macro_f1", "top_5_accuracy") if any(name in model["figures"] for model in models)]  # fmt: skip
-    for number, (model, table) in enumerate(zip(models, tables)):
-        look = {"color": f"C{number}", "alpha": 0.7}
-        shift = width * (number + 0.5) - 0.4
+    for index, (model, table) in enumerate(zip(models, tables)):
+        look = {"color": f"C{index}", "alpha": 0.7}
+        shift = width * (index + 0.5) - 0.4
         figures = pd.DataFrame(model["figures"]).T.reindex(order)
         errors = [figures["value"] - figures["low"], figures["high"] - figures["value"]]
         bars = left.bar(np.arange(len(order)) + shift, figures["value"], 0.95 * width, yerr=errors, capsize=4, **look)
@@ -258,17 +375,12 @@ def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.
         table = table.assign(right=table["label"] == table["predicted"])
         bins = table.groupby(bins_of(table["confidence"].to_numpy()))
         sure, right_often, images = bins["confidence"].mean(), bins["right"].mean(), bins.size()
-        middle.plot(
-            sure,
-            right_often,
-            linewidth=1,
-            label=f"calibration error {in_percent(model['figures']['calibration_error'])}",
-            **look,
-        )
+        error = f"calibration error {in_percent(model['figures']['calibration_error'])}"
+        middle.plot(sure, right_often, linewidth=1, label=error, **look)
         middle.scatter(sure, right_often, 8 + 200 * images / len(table), clip_on=False, zorder=3, **look)
-        places = (images.index + 0.1 + 0.8 * number / len(models)) / BINS
+        places = (images.index + 0.1 + 0.8 * index / len(models)) / BINS
         below.bar(places, images, width / BINS, align="edge", **look)
-        bars = right.barh(np.arange(len(f1)) - shift, f1[number], 0.95 * width, **look)
+        bars = right.barh(np.arange(len(f1)) - shift, f1[index], 0.95 * width, **look)
         if len(models) <= 2:
             right.bar_label(bars, fmt="%.3f", padding=2, fontsize=7)
     left.set_xticks(range(len(order)), [name.replace("_", " ") for name in order])
@@ -285,40 +397,56 @@ def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.
     right.set_yticks(range(len(f1)), [shortened(name, 30) for name in f1.index], fontsize=8)
     some = f"the {len(f1)} hardest classes" if len(f1) < max(map(len, classes)) else "the classes"
     right.set(title=f"F1 of {some}", xlim=(0, 1.1 if len(models) <= 2 else 1.02), ylim=(-0.6, len(f1) - 0.4))
-    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def try_to_draw(*arguments):
+    """Draws the evaluation. A picture that fails is a warning, because it must not take the results with it."""
+    try:
+        # Names of classes are not formulas, even if they have dollar signs.
+        with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
+            draw_evaluation(*arguments)
+    except Exception as error:
+        warnings.warn(f"The picture could not be drawn, all else is saved: {error!r}", stacklevel=2)
+    finally:
+        plt.close("all")
 
 
 # --- files ---
 
 
-def result_files(output: Path, models: int) -> list[tuple[Path, Path]]:
-    return [
-        (output / f"predictions_{number}.csv", output / f"classes_{number}.csv") for number in range(1, models + 1)
-    ]
+def table_files(output: Path, number: int) -> tuple[Path, Path]:
+    """The files of the predictions and of the classes of a model, counted from 1."""
+    return output / f"predictions_{number}.csv", output / f"classes_{number}.csv"
 
 
 def earlier_models(output: Path) -> int:
-    """The number of models of the evaluation that the folder has already. What else has its name ends the program with a message."""
+    """The number of models of the evaluation that the folder has already. Another file of this name ends the program with a message."""
     file = output / RESULTS
     try:
         return len(json.loads(file.read_text())["models"]) if file.exists() else 0
     except (ValueError, KeyError, TypeError):
         raise SystemExit(
-            f"{file} is no result of this script, which would replace it: give another --output_dir."
+            f"{file} is not a result of this script, which would replace it: give another --output_dir."
         ) from None
 
 
 def save(results: dict, tables: list[pd.DataFrame], classes: list[pd.DataFrame], output: Path, earlier: int):
     """Replaces the files of an earlier evaluation. Files of models that it had in addition are removed."""
-    files = result_files(output, len(tables))
-    for path in (file for pair in result_files(output, earlier)[len(tables) :] for file in pair):
-        path.unlink(missing_ok=True)
+    for number in range(len(tables) + 1, earlier + 1):
+        for file in table_files(output, number):
+            file.unlink(missing_ok=True)
     (output / PICTURE).unlink(missing_ok=True)  # an earlier one must not stay if this one cannot be drawn
-    for table, by_class, (predictions_file, classes_file) in zip(tables, classes, files):
-        replace_file(predictions_file, lambda temporary: table.to_csv(temporary, index=False))
-        replace_file(classes_file, by_class.to_csv)
-    replace_file(output / RESULTS, lambda temporary: temporary.write_text(json.dumps(results, indent=2)))
-    draw(draw_evaluation, results, tables, classes, output / PICTURE)
+    for number, (table, by_class) in enumerate(zip(tables, classes), start=1):
+        predictions_file, classes_file = table_files(output, number)
+        with replace_file(predictions_file) as temporary:
+            table.to_csv(temporary, index=False)
+        with replace_file(classes_file) as temporary:
+            by_class.to_csv(temporary)
+    with replace_file(output / RESULTS) as temporary:
+        temporary.write_text(json.dumps(results, indent=2))
+    try_to_draw(results, tables, classes, output / PICTURE)
 
 
 def load_card(model: str, token: str | None) -> ModelCard | None:
@@ -336,10 +464,10 @@ def load_card(model: str, token: str | None) -> ModelCard | None:
         ) from error
 
 
-def update_card(contestant: Contestant, figures: dict, where: dict[str, str | None], token: str | None):
+def update_card(model: Model, figures: dict, where: dict[str, str | None], token: str | None):
     """Puts the figures into the card of a model, in the place of earlier ones on the same data. All else in it stays."""
-    name = contestant.name
-    card = load_card(name, token) or complete_model_card(None, contestant.model, name)
+    name = model.name
+    card = load_card(name, token) or complete_model_card(None, model.classifier, name)
     entries = {(*entry.unique_identifier, entry.metric_type): entry for entry in card.data.eval_results or []}
     for metric, figure in figures.items():
         entry = EvalResult("image-classification", **where, metric_type=metric, metric_value=figure["value"])
@@ -347,7 +475,8 @@ def update_card(contestant: Contestant, figures: dict, where: dict[str, str | No
     card.data.eval_results = list(entries.values())
     card.data.model_name = card.data.model_name or Path(name).name
     if Path(name).is_dir():
-        replace_file(Path(name) / "README.md", card.save)
+        with replace_file(Path(name) / "README.md") as temporary:
+            card.save(temporary)
     else:
         card.push_to_hub(name, token=token, commit_message=f"Add the evaluation on {where['dataset_name']}")
     print(f"model card with the numbers: {name}")
@@ -371,49 +500,46 @@ def check_arguments(arguments: Arguments, data_arguments: DataArguments):
 
 def describe_data(arguments: Arguments, data_arguments: DataArguments) -> dict[str, str | None]:
     """The data as model cards name them: of the Hub by their name there, others by the kind of file and a name."""
-    one = data_arguments
-    path = one.validation_dir or one.validation_file or one.dataset_name or one.train_dir or one.train_file
-    name = arguments.data_name or (
-        path if path == one.dataset_name and not Path(path).exists() else Path(path).absolute().name
-    )
-    if path == one.dataset_name and not Path(path).exists():
-        return {
-            "dataset_type": path,
-            "dataset_name": name,
-            "dataset_config": one.dataset_config_name,
-            "dataset_split": one.validation_split,
-        }
+    data = data_arguments
+    path = data.validation_dir or data.validation_file or data.dataset_name or data.train_dir or data.train_file
+    if path == data.dataset_name and not Path(path).exists():
+        config, split = data.dataset_config_name, data.validation_split
+        name = arguments.data_name or path
+        return {"dataset_type": path, "dataset_name": name, "dataset_config": config, "dataset_split": split}
+    name, kind = arguments.data_name or Path(path).absolute().name, replace(data, dataset_name=None).source
     # Without a configuration, all folders would be the same data for a card.
-    return {"dataset_type": replace(one, dataset_name=None).source, "dataset_name": name, "dataset_config": name}
+    return {"dataset_type": kind, "dataset_name": name, "dataset_config": name}
 
 
 def main():
-    data_arguments, arguments = parse_arguments(DataArguments, Arguments, description=__doc__.split("\n\n")[0])
+    parser = HfArgumentParser((DataArguments, Arguments), description=__doc__.split("\n\n")[0])
+    data_arguments, arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
     check_arguments(arguments, data_arguments)
     output = Path(arguments.output_dir)
     earlier = earlier_models(output)
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
     workers = arguments.dataloader_num_workers
-    images = load_images(
-        data_arguments, arguments.seed, output, training=False, num_workers=workers, token=arguments.token
-    )
+    options = {"num_workers": workers, "token": arguments.token}
+    try:
+        images = load_images(data_arguments, arguments.seed, output, training=False, **options)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     if images.multi_label:
         raise SystemExit(
             "These images have several labels each, and the figures here are for one. Evaluate them with run_image_classification.py --do_eval."
         )
     if next(iter(images.splits["validation"]), None) is None:
         raise SystemExit("There is no image to evaluate: the source of the evaluation images is empty.")
-    contestants = load_contestants(arguments, images)
+    models = load_models(arguments, images)
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         for name in arguments.models if arguments.update_card else ():
             load_card(name, arguments.token)
 
-    dataset = with_transform(contestants[0].data, "validation", None)
-    dataset.transform = Samples(contestants)
-    tables = predict(
-        accelerator, contestants, DataLoader(dataset, arguments.per_device_eval_batch_size, num_workers=workers)
-    )
+    own = own_part(images.splits["validation"], accelerator, data_arguments.max_eval_samples is not None)
+    tables = predict(accelerator, models, own, arguments.per_device_eval_batch_size, workers)
     if not accelerator.is_main_process:
         return
     classes = [class_table(table) for table in tables]
@@ -425,19 +551,11 @@ def main():
         "classes": tables[0]["label"].nunique(),
         "processes": accelerator.num_processes,
         "models": [
-            {
-                "name": one.name,
-                "figures": measure(table, len(one.classes)),
-                "images_per_second": table.attrs["images_per_second"],
-            }
-            for one, table in zip(contestants, tables)
+            {"name": one.name, "figures": measure(table, len(one.classes)), **table.attrs}
+            for one, table in zip(models, tables)
         ],
         "differences": [
-            {
-                "first": arguments.models[first],
-                "second": arguments.models[second],
-                **compare(right[first], right[second]),
-            }
+            {"first": models[first].name, "second": models[second].name, **compare(right[first], right[second])}
             for first in range(len(right))
             for second in range(first)
         ],
@@ -447,9 +565,9 @@ def main():
     print_tables(results, classes)
     if data_arguments.skip_bad_images:
         print_bad_images(output)
-    for one, model in zip(contestants, results["models"]):
+    for model, found in zip(models, results["models"]):
         if arguments.update_card:
-            update_card(one, model["figures"], where, arguments.token)
+            update_card(model, found["figures"], where, arguments.token)
     print(f"\nnumbers and picture: {output}")
 
 

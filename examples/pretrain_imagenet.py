@@ -51,7 +51,7 @@ takes about 15 seconds on two CPU cores and reaches an accuracy of at least 0.95
 import argparse
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -59,6 +59,7 @@ import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets.distributed import split_dataset_by_node
+from huggingface_hub import create_repo, upload_folder
 from timm.data import Mixup, create_transform
 from timm.data.distributed_sampler import RepeatAugSampler
 from timm.optim import param_groups_weight_decay
@@ -67,16 +68,34 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common.accelerate_loop import LoopArguments, predict, save_results
-from common.checkpointing import end_after_sigterm, load_checkpoint, save_checkpoint, watch_for_sigterm
-from common.command_line import parse_arguments
-from common.image_data import DataArguments, ImageData, load_images, with_transform
-from common.image_loading import AugmentedStream, seeded_random_numbers
-from common.image_model import EvaluationTransform, LoadArguments, load_model
-from common.run_identity import check_folder, describe_run
-from common.training_report import load_metrics
 from crossvit import CrossViTImageProcessor
+from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, print_bad_images
+from crossvit.data.samples import AugmentedStream, seeded_random_numbers
+from crossvit.hub import SAVED_FILES, complete_model_card
+from crossvit.trainer import (
+    CARD_TEXT,
+    PICTURE,
+    ModelArguments,
+    check_run,
+    compute_metrics,
+    draw,
+    draw_training,
+    end_after_sigterm,
+    load_checkpoint,
+    load_model,
+    parse_arguments,
+    save_checkpoint,
+    watch_for_sigterm,
+)
 
+
+# Options that change what is trained: a folder of a run is not continued with other values of them. A run may be continued for more epochs,
+# with other intervals, or on another number of processes.
+RUN_OPTIONS = {
+    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "image_range", "rand_augment", "mixup", "cutmix", "random_erasing",
+    "label_smoothing_factor", "repeated_augmentation", "recipe", "optimizer", "learning_rate", "min_learning_rate", "warmup_learning_rate",
+    "weight_decay", "seed",
+}  # fmt: skip
 
 # Options that a recipe does not name have the defaults of `Arguments`, which are the recipe `imagenet`. The paper gives the number of
 # epochs of the fine-tuning; its learning rate and weight decay are those of DeiT, because the released code is built on DeiT's.
@@ -104,7 +123,7 @@ RECIPES = {
 
 
 @dataclass
-class Arguments(LoopArguments):
+class Arguments:
     _argument_group_name = "training: the defaults are those of the recipe"
 
     recipe: str = field(default="imagenet", metadata={"help": f"One of {', '.join(RECIPES)}."})
@@ -144,6 +163,38 @@ class Arguments(LoopArguments):
         },
     )
     logging_steps: int = field(default=50, metadata={"help": "Number of steps between two logged training losses."})
+    num_train_samples: int | None = field(
+        default=None,
+        metadata={"help": "Number of training images, needed for a stream (ImageNet-1k: 1281167)."},
+    )
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no, fp16 or bf16. By default that of `accelerate config`."}
+    )
+    save_total_limit: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images, per GPU."})
+    report_to: str | None = field(
+        default=None, metadata={"help": "Tracker of losses and metrics: tensorboard, trackio, wandb, ..."}
+    )
+    seed: int = field(default=0, metadata={"help": "The same seed gives the same result on the same machine."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the model on the Hub at the end."})
+    hub_model_id: str | None = field(
+        default=None,
+        metadata={"help": "Repository on the Hub, as USER/NAME. By default your name and that of the output folder."},
+    )
+    hub_token: str | None = field(
+        default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
+    )
+
+    @property
+    def logged(self) -> dict[str, int | float | str | bool]:
+        """The options for trackers: those that have a value, without the secret token."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "hub_token"}
+
+    def create_repository(self):
+        """Creates the repository on the Hub, if the model will be published: a wrong token must show before the training, not after it."""
+        if self.push_to_hub:
+            name = self.hub_model_id or Path(self.output_dir).absolute().name
+            self.hub_model_id = create_repo(name, token=self.hub_token, exist_ok=True).repo_id
 
 
 def recipe_defaults() -> dict:
@@ -211,8 +262,8 @@ def optimizer_and_schedule(model: torch.nn.Module, training: Arguments):
 class RepeatedAugmentationSampler(RepeatAugSampler):
     """
     Repeats each of the shuffled images several times in a row, and deals them out to the processes in turn. An epoch ends after as
-    many images as the data set has. An index is a pair of the number of the image and the number of its repetition, because repeated
-    images are augmented differently.
+    many images as the data set has. It gives pairs of the index of an image and the index of its repetition, because repeated images are
+    augmented differently.
     """
 
     def __init__(self, dataset, num_repeats: int, rank: int, world_size: int):
@@ -231,7 +282,7 @@ def training_loader(data: ImageData, transform, training: Arguments, rank: int, 
     Loads the images of one process. A stream is divided by shards between the processes and their workers. If the number of shards is
     no multiple of the number of processes, it is divided by images between the processes.
     """
-    images = with_transform(data, "train", transform, training.seed)
+    images = data.with_transform("train", transform, training.seed)
     options = {
         "batch_size": training.per_device_train_batch_size,
         "num_workers": training.dataloader_num_workers,
@@ -255,36 +306,114 @@ def start_epoch(loader: DataLoader, epoch: int):
 
 
 def check_arguments(training: Arguments, data_arguments: DataArguments, world_size: int):
-    """Ends the program with a message if the arguments contradict each other."""
+    """Raises a ValueError if the arguments contradict each other."""
     if training.optimizer not in ("adamw", "sgd"):
-        raise SystemExit(f"--optimizer must be adamw or sgd, got {training.optimizer}.")
+        raise ValueError(f"--optimizer must be adamw or sgd, got {training.optimizer}.")
     try:
         training_transform(CrossViTImageProcessor(), training)
     except (AssertionError, ValueError, KeyError):  # timm's, without a word about the notation
-        raise SystemExit(
+        raise ValueError(
             f"--rand_augment must be in timm's notation, such as rand-m9-mstd0.5-inc1, or '', got {training.rand_augment}."
         ) from None
     if training.per_device_train_batch_size % 2:
-        raise SystemExit(
+        raise ValueError(
             f"--per_device_train_batch_size must be even, because images are mixed in pairs; got {training.per_device_train_batch_size}."
         )
     batch_size = training.per_device_train_batch_size * world_size
     if training.global_batch_size % batch_size:
-        raise SystemExit(
+        raise ValueError(
             f"--global_batch_size {training.global_batch_size} must be a multiple of --per_device_train_batch_size "
             f"{training.per_device_train_batch_size} x {world_size} processes = {batch_size}."
         )
-    training.check_stream(data_arguments.streaming)
+    if data_arguments.streaming and training.num_train_samples is None:
+        raise ValueError("--streaming needs --num_train_samples, because the length of a stream is not known.")
+    if not data_arguments.streaming and training.num_train_samples is not None:
+        raise ValueError(
+            "--num_train_samples is for --streaming; these images are counted. To train on some of them give --max_train_samples."
+        )
     if data_arguments.streaming and training.repeated_augmentation > 1:
-        raise SystemExit(
+        raise ValueError(
             "--repeated_augmentation needs images that can be read in any order, but a stream has one order: leave out --streaming."
         )
+
+
+def prepare(
+    load_arguments: ModelArguments, data_arguments: DataArguments, training: Arguments, accelerator: Accelerator
+):
+    """The images, the model, its image processor, and the number of steps per epoch. Mistakes are ValueErrors."""
+    check_arguments(training, data_arguments, accelerator.num_processes)
+    if accelerator.is_main_process:
+        training.create_repository()
+    output, workers = Path(training.output_dir), training.dataloader_num_workers
+    download = {"cache_dir": load_arguments.cache_dir, "token": load_arguments.token}
+    data = load_images(data_arguments, training.seed, output, num_workers=workers, **download)
+    if data.multi_label:
+        raise ValueError(
+            "The images have several labels each, expected one: use run_image_classification.py, or give --label_column_name."
+        )
+    model, image_processor, data = load_model(load_arguments, data)
+    options = {**vars(load_arguments), **vars(data_arguments), **vars(training)}
+    options = {name: value for name, value in options.items() if name in RUN_OPTIONS}
+    check_run(output, data, {**options, "images_per_step": training.global_batch_size})
+    samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])
+    if samples < training.global_batch_size:
+        raise ValueError(
+            f"--global_batch_size {training.global_batch_size} is more than the {samples} training images: give a smaller one."
+        )
+    return data, model, image_processor, samples // training.global_batch_size
+
+
+@torch.no_grad()
+def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the scores (N, classes) and the labels (N,) of all images, each once."""
+    model.eval()
+    scores, labels = [], []
+    for batch in tqdm(data_loader, desc="evaluating", disable=not accelerator.is_main_process, leave=False):
+        # accelerate fills up the last batch with earlier images, so that all processes have equally many. This drops them again.
+        batch_scores, batch_labels = accelerator.gather_for_metrics(
+            (model(batch["pixel_values"]).logits, batch["labels"])
+        )
+        scores.append(batch_scores.float().cpu())
+        labels.append(batch_labels.cpu())
+    model.train()
+    return torch.cat(scores), torch.cat(labels)
+
+
+def save_results(
+    model, image_processor, arguments: Arguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores, labels
+):  # fmt: skip
+    """
+    Writes the image processor, the model card, the metrics of the last entry of the log (all_results.json) and their picture. With
+    `--push_to_hub`, publishes them with the model.
+    """
+    output = Path(arguments.output_dir)
+    results = {name: value for name, value in log[-1].items() if name != "step"}
+    (output / "all_results.json").write_text(json.dumps(results, indent=4))
+    image_processor.save_pretrained(output)
+    metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
+    name = arguments.hub_model_id or str(output)
+    card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=CARD_TEXT)
+    card.save(output / "README.md")
+    draw(draw_training, log, "accuracy", output / PICTURE, labels.numpy(), scores.argmax(dim=-1).numpy(), data.classes)
+    if data_arguments.skip_bad_images:
+        print_bad_images(output)
+    print(f"accuracy {results['eval_accuracy']:.4f}")
+    if arguments.push_to_hub:
+        upload_folder(
+            repo_id=name,
+            folder_path=output,
+            allow_patterns=[*SAVED_FILES, "all_results.json", PICTURE],
+            ignore_patterns="*/*",  # checkpoints
+            commit_message="Upload the trained model",
+            token=arguments.hub_token,
+        )
+        print(f"published as {name}")
 
 
 def main():
     description = __doc__.split("\n\n")[0]
     load_arguments, data_arguments, training = parse_arguments(
-        LoadArguments, DataArguments, Arguments, description=description, defaults=recipe_defaults()
+        ModelArguments, DataArguments, Arguments, description=description, defaults=recipe_defaults()
     )
     output = Path(training.output_dir)
     accelerator = Accelerator(
@@ -293,39 +422,25 @@ def main():
         project_config=ProjectConfiguration(project_dir=training.output_dir, logging_dir=str(output / "logs")),
     )
     rank, world_size = accelerator.process_index, accelerator.num_processes
-    check_arguments(training, data_arguments, world_size)
-    accumulation = training.global_batch_size // (training.per_device_train_batch_size * world_size)
     set_seed(training.seed)
-    if accelerator.is_main_process:
-        training.create_repository()
 
     # Data and model
-    download = {"cache_dir": load_arguments.cache_dir, "token": load_arguments.token}
-    data = load_images(data_arguments, training.seed, output, num_workers=training.dataloader_num_workers, **download)
-    if data.multi_label:
-        raise SystemExit(
-            "The images have several labels each, expected one: use run_image_classification.py, or give --label_column_name."
-        )
-    model, image_processor = load_model(load_arguments, data)
-    check_folder(output, describe_run(data, training.global_batch_size, load_arguments, data_arguments, training))
+    try:
+        data, model, image_processor, steps_per_epoch = prepare(load_arguments, data_arguments, training, accelerator)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    accumulation = training.global_batch_size // (training.per_device_train_batch_size * world_size)
     loader = training_loader(data, training_transform(image_processor, training), training, rank, world_size)
     eval_loader = DataLoader(
-        with_transform(data, "validation", EvaluationTransform(image_processor)),
+        data.with_transform("validation", EvaluationTransform(image_processor)),
         batch_size=training.per_device_eval_batch_size,
         num_workers=training.dataloader_num_workers,
     )
     mix = mixup_or_cutmix(training, len(data.classes))
-    samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])
-    steps_per_epoch = samples // training.global_batch_size
-    if steps_per_epoch == 0:
-        raise SystemExit(
-            f"--global_batch_size {training.global_batch_size} is more than the {samples} training images: give a smaller one."
-        )
 
     optimizer, schedule = optimizer_and_schedule(model, training)
     # Not the training loader, because its images are divided already. Each process moves its batches to its device itself.
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
-    metric = load_metrics(multi_label=False)
     if training.report_to:
         accelerator.init_trackers("pretrain_imagenet", config=training.logged)
 
@@ -342,12 +457,12 @@ def main():
         batches = iter(skip_first_batches(loader, steps_done * accumulation))
         for step in range(step + 1, (epoch + 1) * steps_per_epoch + 1):
             mean_loss = 0.0
-            for number, batch in enumerate(islice(batches, accumulation)):
-                with seeded_random_numbers(training.seed, rank, step, number):
+            for index, batch in enumerate(islice(batches, accumulation)):
+                with seeded_random_numbers(training.seed, rank, step, index):
                     pixel_values, targets = mix(batch["pixel_values"], batch["labels"])
                 pixel_values, targets = pixel_values.to(accelerator.device), targets.to(accelerator.device)
                 # The processes exchange their gradients only with the last batch of a step.
-                with accelerator.no_sync(model) if number < accumulation - 1 else nullcontext():
+                with accelerator.no_sync(model) if index < accumulation - 1 else nullcontext():
                     with accelerator.autocast():
                         logits = model(pixel_values).logits
                     loss = cross_entropy(logits.float(), targets) / accumulation
@@ -364,7 +479,7 @@ def main():
             if step % steps_per_epoch != 0:
                 end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
         scores, labels = predict(accelerator, model, eval_loader)
-        metrics = metric.compute(predictions=scores.numpy(), references=labels.numpy())
+        metrics = compute_metrics(scores.numpy(), labels.numpy())
         metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
         log.append({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
         accelerator.log(log[-1], step=step)

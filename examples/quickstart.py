@@ -18,7 +18,7 @@ Train a small CrossViT on real handwritten digits, save it, load it back through
     python examples/quickstart.py --train_dir my_photos     a folder with one folder of images per class
     python examples/quickstart.py --dataset_name cifar10    any image classification data set on the Hub
 
-The digits are the 1,797 scans that ship with scikit-learn, so nothing is downloaded. The folder `--output-dir` receives the images,
+The digits are the 1,797 scans that ship with scikit-learn, so nothing is downloaded. The folder `--output_dir` receives the images,
 the model with its image processor, the metrics, and the picture `where_it_looked.png`. This example shows every step on one page; to
 train larger models on larger data, see the other examples.
 """
@@ -37,14 +37,11 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
-from common.command_line import parse_arguments
-from common.image_data import DataArguments, load_images, with_transform
-from common.image_loading import EpochCallback
-from common.image_model import EvaluationTransform
-from common.image_reading import image_name, read_image
-from common.training_report import draw, load_metrics
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import DataArguments, EpochCallback, EvaluationTransform, load_images, read_image
+from crossvit.data.reading import image_name
 from crossvit.explain import attention_maps, draw_over, visible
+from crossvit.trainer import compute_metrics, draw, parse_arguments
 
 
 @dataclass
@@ -68,13 +65,13 @@ class Arguments:
 def write_digits(folder: Path):
     """Writes scikit-learn's scans as `folder/split/label/number.png`. A quarter of each class is held out, always the same."""
     digits = load_digits()
-    numbers = np.arange(len(digits.target))
-    train, test = train_test_split(numbers, test_size=0.25, stratify=digits.target, random_state=0)
+    indices = np.arange(len(digits.target))
+    train, test = train_test_split(indices, test_size=0.25, stratify=digits.target, random_state=0)
     for split, members in (("train", train), ("test", test)):
-        for number in tqdm(members, desc=f"writing {split} images"):
-            path = folder / split / str(digits.target[number]) / f"{number:04d}.png"
+        for index in tqdm(members, desc=f"writing {split} images"):
+            path = folder / split / str(digits.target[index]) / f"{index:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((digits.images[number] * 255 / 16).astype(np.uint8)).save(path)
+            Image.fromarray((digits.images[index] * 255 / 16).astype(np.uint8)).save(path)
 
 
 def build_model(labels: list[str], image_size: int) -> CrossViTForImageClassification:
@@ -143,11 +140,13 @@ def main():
         train_dir=arguments.train_dir,
         label_column_name=arguments.label_column_name,
     )
-    data = load_images(source, arguments.seed, output)
+    try:
+        data = load_images(source, arguments.seed, output)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     if data.multi_label:
         raise SystemExit("The images have several labels each, expected one: use run_image_classification.py.")
     image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_pct=1.0)
-    metric = load_metrics(multi_label=False)
     trainer = Trainer(
         model=build_model(data.classes, arguments.image_size),
         args=TrainingArguments(
@@ -168,12 +167,10 @@ def main():
             seed=arguments.seed,
             remove_unused_columns=False,  # the transform needs the image
         ),
-        train_dataset=with_transform(data, "train", Augmentation(image_processor), arguments.seed),
-        eval_dataset=with_transform(data, "validation", EvaluationTransform(image_processor)),
+        train_dataset=data.with_transform("train", Augmentation(image_processor), arguments.seed),
+        eval_dataset=data.with_transform("validation", EvaluationTransform(image_processor)),
         data_collator=default_collate,
-        compute_metrics=lambda prediction: metric.compute(
-            predictions=prediction.predictions, references=prediction.label_ids
-        ),
+        compute_metrics=lambda prediction: compute_metrics(prediction.predictions, prediction.label_ids),
         processing_class=image_processor,
         callbacks=[EpochCallback()],
     )

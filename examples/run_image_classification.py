@@ -36,27 +36,80 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate.utils import parse_flag_from_env
+from PIL.Image import Image
 from torch.utils.data import default_collate
+from torchvision.transforms import v2
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
-from common.command_line import parse_arguments
-from common.image_data import DataArguments, ImageData, load_images, print_bad_images, with_transform
-from common.image_loading import EpochCallback
-from common.image_model import (
-    AugmentationArguments,
-    EvaluationTransform,
-    ModelArguments,
-    TrainingTransform,
-    check_class_weights,
-    choose_parameters,
-    class_weights,
-    classification_loss,
-    load_model,
-)
-from common.run_identity import check_folder, describe_run
-from common.training_report import CARD_TEXT, PICTURE, draw, draw_training, load_metrics, main_metric_name
+from crossvit import CrossViTImageProcessor
+from crossvit.data import DataArguments, EpochCallback, EvaluationTransform, ImageData, load_images, print_bad_images
 from crossvit.modeling_crossvit import image_classification_loss
-from crossvit.trainer import CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
+from crossvit.trainer import (
+    CARD_TEXT,
+    PICTURE,
+    CompleteCheckpoints,
+    CrossViTTrainer,
+    ModelArguments,
+    check_run,
+    compute_metrics,
+    draw,
+    draw_training,
+    last_complete_checkpoint,
+    load_model,
+    parse_arguments,
+)
+
+
+# Options that change what is trained: a folder of a run is not continued with other values of them. A run may be continued for more epochs,
+# with other intervals, or on another number of processes.
+RUN_OPTIONS = {
+    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "freeze_backbone", "lora_rank", "class_weights", "image_range",
+    "random_crop_scale", "horizontal_flip", "vertical_flip", "quarter_turns", "label_smoothing_factor", "optim", "learning_rate",
+    "weight_decay", "max_grad_norm", "lr_scheduler_type", "seed",
+}  # fmt: skip
+
+
+@dataclass
+class FineTuningArguments(ModelArguments):
+    """Adds what is trained, and with which weights of the classes."""
+
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the classification heads only."})
+    lora_rank: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train only LoRA adapters of this rank and the heads. Adapters are merged at the end. Needs peft."
+        },
+    )
+    class_weights: str | None = field(
+        default=None,
+        metadata={"help": "`balanced` gives each class the same weight in the loss, although some have fewer images."},
+    )
+
+
+@dataclass
+class AugmentationArguments:
+    _argument_group_name = "augmentation of the training images"
+
+    random_crop_scale: float = field(
+        default=0.08,
+        metadata={"help": "Smallest part of an image's area that a random crop shows; 1 shows all of it."},
+    )
+    horizontal_flip: bool = field(
+        default=True,
+        metadata={
+            "help": "Mirror half of the images. Switch it off for text and digits, which differ from their mirror image."
+        },
+    )
+    vertical_flip: bool = field(
+        default=False,
+        metadata={
+            "help": "Turn half of the images upside down, for images without an up, such as those of microscopes."
+        },
+    )
+    quarter_turns: bool = field(
+        default=False, metadata={"help": "Turn each image by 0, 90, 180 or 270 degrees, for images without an up."}
+    )
 
 
 @dataclass
@@ -69,6 +122,79 @@ class Arguments(TrainingArguments):
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     logging_steps: float = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
+
+
+class TrainingTransform:
+    """Random crop, mirror images and turns, then the image processor's own normalisation: PIL image to (3, height, width)."""
+
+    def __init__(self, image_processor: CrossViTImageProcessor, augmentation: AugmentationArguments):
+        if not 0 < augmentation.random_crop_scale <= 1:
+            raise ValueError(
+                f"--random_crop_scale must be more than 0 and at most 1; got {augmentation.random_crop_scale}."
+            )
+        size = (image_processor.crop_size["height"], image_processor.crop_size["width"])
+        if augmentation.quarter_turns and size[0] != size[1]:
+            raise ValueError(
+                f"--quarter_turns needs square images, but the image processor gives {size[0]} x {size[1]} pixels."
+            )
+        turns = [v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)]
+        self.augment = v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    size, scale=(augmentation.random_crop_scale, 1.0), interpolation=v2.InterpolationMode.BICUBIC
+                ),
+                v2.RandomHorizontalFlip(0.5 if augmentation.horizontal_flip else 0.0),
+                *([v2.RandomVerticalFlip()] if augmentation.vertical_flip else []),
+                *([v2.RandomChoice(turns)] if augmentation.quarter_turns else []),
+            ]
+        )
+        self.normalize = partial(image_processor, do_resize=False, do_center_crop=False, return_tensors="pt")
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        return self.normalize(self.augment(image)).pixel_values[0]
+
+
+def classification_loss(
+    outputs, labels: torch.Tensor, num_items_in_batch=None, weights: torch.Tensor | None = None, label_smoothing: float = 0.0
+) -> torch.Tensor:  # fmt: skip
+    """Cross-entropy with a weight per class and smooth labels, averaged over the images of an optimizer step."""
+    losses = torch.nn.functional.cross_entropy(
+        outputs.logits.float(),
+        labels,
+        weights if weights is None else weights.to(labels.device),
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
+
+
+def choose_parameters(model, arguments: FineTuningArguments):
+    """Freezes the backbone with `--freeze_backbone`; adds adapters to the query and value projections with `--lora_rank`."""
+    if arguments.model_name_or_path is None and (arguments.freeze_backbone or arguments.lora_rank is not None):
+        raise ValueError(
+            "--freeze_backbone and --lora_rank train a part of the model, but the rest has random weights: give --model_name_or_path."
+        )
+    if arguments.freeze_backbone and arguments.lora_rank is not None:
+        raise ValueError(
+            "--freeze_backbone and --lora_rank exclude each other, because adapters are part of the backbone. Give one of them."
+        )
+    if arguments.lora_rank is not None and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(
+            "--lora_rank does not work with FSDP, because adapters cannot be merged into divided weights: launch without FSDP."
+        )
+    if arguments.freeze_backbone:
+        model.crossvit.requires_grad_(False)
+    if arguments.lora_rank is None:
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise ValueError("--lora_rank needs the package peft, which is not installed: pip install peft.") from None
+    rank = arguments.lora_rank
+    adapters = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"]
+    )
+    return get_peft_model(model, adapters)
 
 
 class SigtermCallback(TrainerCallback):
@@ -104,49 +230,48 @@ class Trainer(CrossViTTrainer):
             self.args.dataloader_drop_last = drop_last
 
 
-def check_arguments(arguments: ModelArguments, data_arguments: DataArguments, training: TrainingArguments):
-    """Ends the program with a message if the arguments contradict each other."""
+def check_arguments(arguments: FineTuningArguments, data_arguments: DataArguments, training: TrainingArguments):
+    """Raises a ValueError if the arguments contradict each other."""
     if not (training.do_train or training.do_eval):
-        raise SystemExit("Nothing to do: give --do_train, --do_eval or both.")
-    check_class_weights(arguments, data_arguments.streaming)
+        raise ValueError("Nothing to do: give --do_train, --do_eval or both.")
+    if arguments.class_weights not in (None, "balanced"):
+        raise ValueError(f"--class_weights must be `balanced` or left out, got {arguments.class_weights}.")
+    if data_arguments.streaming and arguments.class_weights:
+        raise ValueError(
+            "--class_weights must count the images first, but a stream is read while training: leave out one of "
+            "--class_weights and --streaming."
+        )
     if data_arguments.streaming and training.do_train and training.max_steps <= 0:
-        raise SystemExit("--streaming needs --max_steps, because the length of a stream is not known.")
+        raise ValueError("--streaming needs --max_steps, because the length of a stream is not known.")
     if training.prediction_loss_only:
-        raise SystemExit("--prediction_loss_only leaves nothing to compute the accuracy from: leave it out.")
+        raise ValueError("--prediction_loss_only leaves nothing to compute the accuracy from: leave it out.")
 
 
-def training_loss(arguments: ModelArguments, data: ImageData, training: TrainingArguments):
+def training_loss(arguments: FineTuningArguments, data: ImageData, training: TrainingArguments):
     """The loss with class weights and label smoothing. None without them: the model has its own."""
     if not arguments.class_weights and not training.label_smoothing_factor:
         return None
     if training.label_smoothing_factor and data.multi_label:
-        raise SystemExit(
+        raise ValueError(
             "--label_smoothing_factor needs one label per image, but these images have several: leave it out."
         )
-    weights = class_weights(data) if arguments.class_weights else None
+    weights = data.class_weights() if arguments.class_weights else None
     return partial(classification_loss, weights=weights, label_smoothing=training.label_smoothing_factor)
 
 
-def main():
-    description = __doc__.split("\n\n")[0]
-    arguments, data_arguments, augmentation, training = parse_arguments(
-        ModelArguments, DataArguments, AugmentationArguments, Arguments, description=description
-    )
+def prepare(
+    arguments: FineTuningArguments,
+    data_arguments: DataArguments,
+    augmentation: AugmentationArguments,
+    training: Arguments,
+):
+    """The images, the model, its image processor, the transform of the training images, and the loss. Mistakes are ValueErrors."""
     check_arguments(arguments, data_arguments, training)
-    training.remove_unused_columns = False  # the transforms need the image
-    training.dataloader_pin_memory &= torch.cuda.is_available()
-    # CompleteCheckpoints keeps to this limit, not Trainer, which would remove older checkpoints too early.
-    save_total_limit, training.save_total_limit = training.save_total_limit, None
-    set_seed(training.seed)
-    output = Path(training.output_dir)
-
+    output, workers = Path(training.output_dir), training.dataloader_num_workers
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
-    data = load_images(
-        data_arguments, training.seed, output, training.do_train, training.dataloader_num_workers, **download
-    )
-    model, image_processor = load_model(arguments, data, training.do_train)
-    config = model.config
-    loss = None
+    data = load_images(data_arguments, training.seed, output, training.do_train, workers, **download)
+    model, image_processor, data = load_model(arguments, data, training.do_train)
+    transform = loss = None
     if training.do_train:
         images_per_step = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
         if (
@@ -154,32 +279,47 @@ def main():
             and not data_arguments.streaming
             and len(data.splits["train"]) < images_per_step
         ):
-            raise SystemExit(
+            raise ValueError(
                 f"--dataloader_drop_last leaves none of the {len(data.splits['train'])} training images, because a step takes {images_per_step}: "
                 "leave it out."
             )
-        check_folder(output, describe_run(data, images_per_step, arguments, augmentation, data_arguments, training))
+        options = {**vars(arguments), **vars(augmentation), **vars(data_arguments), **vars(training)}
+        options = {name: value for name, value in options.items() if name in RUN_OPTIONS}
+        check_run(output, data, {**options, "images_per_step": images_per_step})
         loss = training_loss(arguments, data, training)
-    model = choose_parameters(model, arguments)
+        transform = TrainingTransform(image_processor, augmentation)
+    return data, choose_parameters(model, arguments), image_processor, transform, loss
 
-    metric = load_metrics(data.multi_label)
-    main_metric = main_metric_name(data.multi_label)
 
-    def compute_metrics(prediction) -> dict[str, float]:
-        """Includes the loss, because Trainer's own loss counts some images twice if the batches of the processes do not divide them."""
+def main():
+    description = __doc__.split("\n\n")[0]
+    arguments, data_arguments, augmentation, training = parse_arguments(
+        FineTuningArguments, DataArguments, AugmentationArguments, Arguments, description=description
+    )
+    training.remove_unused_columns = False  # the transforms need the image
+    training.dataloader_pin_memory &= torch.cuda.is_available()
+    # CompleteCheckpoints keeps to this limit, not Trainer, which would remove older checkpoints too early.
+    save_total_limit, training.save_total_limit = training.save_total_limit, None
+    set_seed(training.seed)
+    output = Path(training.output_dir)
+    try:
+        data, model, image_processor, transform, loss = prepare(arguments, data_arguments, augmentation, training)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    config, main_metric = model.config, "mean_average_precision" if data.multi_label else "accuracy"
+
+    def metrics_with_loss(prediction) -> dict[str, float]:
+        """Trainer's own loss counts some images twice if the batches of the processes do not divide them."""
         scores, labels = torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids)
-        metrics = metric.compute(predictions=prediction.predictions, references=prediction.label_ids)
-        return {"loss": image_classification_loss(labels, scores, config).item(), **metrics}
+        loss = image_classification_loss(labels, scores, config).item()
+        return {"loss": loss, **compute_metrics(prediction.predictions, prediction.label_ids)}
 
-    train_images = None
-    if training.do_train:
-        train_images = with_transform(data, "train", TrainingTransform(image_processor, augmentation), training.seed)
     trainer = Trainer(
         model=model,
         args=training,
-        train_dataset=train_images,
-        eval_dataset=with_transform(data, "validation", EvaluationTransform(image_processor)),
-        compute_metrics=compute_metrics,
+        train_dataset=data.with_transform("train", transform, training.seed) if training.do_train else None,
+        eval_dataset=data.with_transform("validation", EvaluationTransform(image_processor)),
+        compute_metrics=metrics_with_loss,
         compute_loss_func=loss,
         data_collator=default_collate,
         processing_class=image_processor,

@@ -14,14 +14,15 @@
 """
 Find images that look alike, by the features of a model.
 
-    pip install faiss-cpu
-    python examples/search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --query my_digit.png
-    python examples/search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --duplicates 0.999
+    pip install "transformers-crossvit[use]"
+    python search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --query my_digit.png
+    python search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --duplicates 0.999
 
 The folder `--output_dir` receives the features in `index.npz`, so that later runs read new and changed images only, and the picture
 `nearest.png` with the query and the images nearest to it. Similarity is the cosine of two images' features: 1 if they are equal.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
@@ -29,13 +30,18 @@ from textwrap import fill
 import faiss
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
+from transformers import HfArgumentParser
 
-from common.command_line import parse_arguments
-from common.feature_index import Extractor, update_index
-from common.image_reading import decoding_error, read_image
-from common.training_report import draw
+from crossvit import CrossViTImageProcessor, CrossViTModel
+from crossvit.configuration.files import replace_file
+from crossvit.data import read_image
+from crossvit.data.reading import decoding_error, image_endings
+
+
+BATCH_SIZE = 32
 
 
 @dataclass
@@ -48,14 +54,98 @@ class Arguments:
     output_dir: str = field(default="outputs/search", metadata={"help": "Folder for the index and the picture."})
 
 
+class Extractor:
+    """Gives images their pooled features, scaled to length 1. Other weights or another image processor have another `identity`."""
+
+    def __init__(self, name: str):
+        self.name = name
+        try:
+            self.image_processor = CrossViTImageProcessor.from_pretrained(name)
+            model = CrossViTModel.from_pretrained(name).eval()
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"The model cannot be loaded: {error}") from error
+        digest = hashlib.sha256(self.image_processor.to_json_string().encode())
+        for weight in model.state_dict().values():
+            digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
+        self.identity = digest.hexdigest()
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").fuse_for_inference()
+
+    @torch.inference_mode()
+    def __call__(self, images: list) -> np.ndarray:
+        """From PIL images to (images, features)."""
+        inputs = self.image_processor(images, return_tensors="pt").to(self.model.device)
+        features = torch.nn.functional.normalize(self.model(**inputs).pooler_output.float(), dim=-1)
+        if not features.isfinite().all():
+            raise SystemExit(f"{self.name} gives features that are not finite numbers: its weights are broken.")
+        return features.cpu().numpy()
+
+
+def load_index(file: Path, extractor: Extractor) -> dict[str, np.ndarray]:
+    """The features in the file, by key; none if there is no file. The features of another model end the program with a message."""
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file) as saved:
+            identity, keys, features = (saved[name] for name in ("identity", "keys", "features"))
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(
+            f"{file} is not an index of features ({error}): remove it, or give another --output_dir."
+        ) from error
+    if identity != extractor.identity:
+        raise SystemExit(
+            f"{file} has features of another model than {extractor.name}, or of its earlier weights. They cannot be compared: give another "
+            "--output_dir, or remove this file."
+        )
+    return dict(zip(keys.tolist(), features))
+
+
+def update_index(file: Path, folder: Path, extractor: Extractor) -> tuple[list[Path], np.ndarray]:
+    """
+    Reads the new and the changed images of a folder into the index, and takes out images that are gone. Images that cannot be read are
+    named and left out. The folder of the index is not looked at, although it may lie inside.
+
+    Returns:
+        The paths of all images, and their features, (images, features).
+    """
+    known, keys, bad = load_index(file, extractor), {}, []
+    for path in sorted(folder.rglob("*")):
+        is_image = path.suffix.lower() in image_endings() and path.is_file()
+        if is_image and file.parent.resolve() not in path.resolve().parents:
+            # A file that has changed has another key.
+            keys[f"{path.relative_to(folder)}|{path.stat().st_size}|{path.stat().st_mtime_ns}"] = path
+    new = {}
+    unknown = [key for key in keys if key not in known]
+    for start in tqdm(range(0, len(unknown), BATCH_SIZE), desc="reading new images (batches)"):
+        images = {}
+        for key in unknown[start : start + BATCH_SIZE]:
+            try:
+                images[key] = read_image({"path": str(keys[key])})
+            except ValueError as error:
+                bad.append(f"left out, because it cannot be read: {keys[key]}: {error.__cause__}")
+        if images:
+            new.update(zip(images, extractor(list(images.values()))))
+    known |= new
+    known = {key: known[key] for key in keys if key in known}
+    print(*bad, f"{len(known)} images, {len(new)} of them read now", sep="\n")
+    if not known:
+        raise SystemExit(
+            f"{folder} has no image that can be read. Expected files such as {folder}/photo.jpg, also in folders inside it."
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    features = np.stack(list(known.values()))
+    with replace_file(file) as temporary:
+        np.savez(temporary, identity=extractor.identity, keys=list(known), features=features)
+    return [keys[key] for key in known], features
+
+
 def print_duplicates(index: faiss.IndexFlatIP, features: np.ndarray, paths: list[Path], least: float):
     """Prints groups of images. Each image of a group is at least so similar to another one of it."""
     groups = DisjointSet(range(len(paths)))
-    for number in tqdm(range(len(paths)), desc="comparing"):
+    for image in tqdm(range(len(paths)), desc="comparing"):
         # One by one, because all pairs may be too many for the memory. The rounding of float32 takes equal images below 1.
-        _, _, similar = index.range_search(features[number : number + 1], least - 1e-6)
+        _, _, similar = index.range_search(features[image : image + 1], least - 1e-6)
         for other in similar:
-            groups.merge(number, int(other))
+            groups.merge(image, int(other))
     found = [sorted(group) for group in groups.subsets() if len(group) > 1]
     print(f"{len(found)} groups of similarity {least} or more; beside each image, its similarity to the first one")
     for group in found:
@@ -72,7 +162,10 @@ def draw_nearest(query: str, nearest: list[tuple[str, Path]], output: Path):
 
 
 def main():
-    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
+    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
+    arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
     query, file = arguments.query, Path(arguments.output_dir) / "nearest.png"
     if query is None and arguments.duplicates is None:
         raise SystemExit("Nothing to do: give --query IMAGE, --duplicates SIMILARITY (such as 0.999), or both.")
@@ -88,9 +181,10 @@ def main():
         print_duplicates(index, features, paths, arguments.duplicates)
     if query is not None:
         found = index.search(extractor([read_image({"path": query})]), min(arguments.nearest, len(paths)))
-        nearest = [(f"{similarity:.4f}", paths[number]) for similarity, number in zip(*map(np.ravel, found))]
+        nearest = [(f"{similarity:.4f}", paths[image]) for similarity, image in zip(*map(np.ravel, found))]
         print(*(f"{similarity} {path}" for similarity, path in nearest), sep="\n")
-        draw(draw_nearest, query, nearest, file)
+        with plt.rc_context({"text.parse_math": False}):  # paths are not formulas, even if they have dollar signs
+            draw_nearest(query, nearest, file)
         print(f"picture: {file}")
 
 

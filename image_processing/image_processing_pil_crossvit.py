@@ -11,106 +11,24 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""PIL image processor class for CrossViT, and what both processors share."""
+"""PIL image processor class for CrossViT."""
 
-import contextlib
-import math
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers.configuration_utils import PreTrainedConfig
-from transformers.image_processing_backends import PilBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import auto_docstring, logging
+from transformers.utils import auto_docstring
 
-from crossvit.configuration.published_crossvit import (
-    crossvit_config,
-    is_timm_config,
-    suggest_published_model,
-    timm_input_size,
-    timm_pretrained_cfg,
-)
-from crossvit.configuration.saving_crossvit import save_code
+from crossvit.image_processing.base import PilBackend
 
 
-if TYPE_CHECKING:
-    from transformers.image_processing_utils import BaseImageProcessor as _Backend
-    from typing_extensions import Self
-else:
-    _Backend = object  # The mixin below names it for type checkers; its classes bring a backend each.
-
-logger = logging.get_logger(__name__)
-
-# The classes that load a saved processor where this package is not installed.
-_AUTO_MAP = {
-    "AutoImageProcessor": {
-        "torchvision": "image_processing_crossvit.CrossViTImageProcessor",
-        "pil": "image_processing_pil_crossvit.CrossViTImageProcessorPil",
-    }
-}
-
-
-def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """The conversion of timm's data sets and of transformers' pipelines."""
-    if image.mode.startswith(("I", "F")):
-        logger.warning_once(
-            f"An image of mode {image.mode!r} has more than 8 bits per channel; converted to RGB, as timm and PIL do it, all "
-            "values above 255 become white. Scale such images to 0..255 before the image processor."
-        )
-    return image if image.mode == "RGB" else image.convert("RGB")  # Pillow would copy it
-
-
-def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any]:
+@auto_docstring
+class CrossViTImageProcessorPil(PilBackend):
     """
-    The arguments of an image processor that does what timm's evaluation transform of this CrossViT does.
-
-    Raises:
-        ValueError: If no image processor of this package can do the same.
-    """
-    pretrained_cfg = timm_pretrained_cfg(timm_config)
-    channels, height, width = timm_input_size(timm_config)
-    crop_pct, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
-    resized = {"height": math.floor(height / crop_pct), "width": math.floor(width / crop_pct)}
-    interpolation = (pretrained_cfg.get("interpolation") or "bicubic").upper()
-    if mode == "center" and height == width:
-        size = {"shortest_edge": resized["height"]}
-    elif mode == "squash":
-        size = resized
-    else:
-        size = None
-    if size is None or interpolation not in Image.Resampling.__members__:
-        raise ValueError(
-            f"timm resizes images for {name} in a way that this image processor does not have: crop_mode={mode!r}, {height}x{width} "
-            f"pixels, interpolation={interpolation.lower()!r}. Use timm's own transform: `AutoImageProcessor.from_pretrained({name!r})`."
-        )
-    if channels != 3:
-        raise ValueError(
-            f"{name} takes images of {channels} channels. Make an image processor for them: `from_image_size({height}, "
-            "do_convert_rgb=False, image_mean=[...], image_std=[...])` with a value per channel."
-        )
-    return {
-        "size": size,
-        "crop_size": {"height": height, "width": width},
-        "resample": Image.Resampling[interpolation],
-        "image_mean": list(pretrained_cfg.get("mean") or IMAGENET_DEFAULT_MEAN),
-        "image_std": list(pretrained_cfg.get("std") or IMAGENET_DEFAULT_STD),
-    }
-
-
-# trf-ignore: TRF057, because the two classes that users see have the decorator.
-class CrossViTImageProcessorMixin(_Backend):
-    """
-    The evaluation transform of the released models: shorter side to `size`, bicubic; centre crop; 0..1; ImageNet mean and std.
-
-    An image in another mode than RGB is converted as Pillow and timm do it (`image.convert("RGB")` drops an alpha channel). The pipelines
-    convert images in the same way while they load them. The EXIF orientation is applied where a file is read, by a pipeline or from a path
-    given to the processor. As in transformers' own processors, it is not applied to a PIL image.
+    PIL backend: the evaluation transform of the released models, and timm's, value for value. The shorter side is resized to `size`, bicubic,
+    the centre is cropped, and the values are scaled to 0..1 and normalized with ImageNet's mean and standard deviation.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -128,133 +46,20 @@ class CrossViTImageProcessorMixin(_Backend):
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         super().__init__(**kwargs)
 
-    @classmethod
-    def get_image_processor_dict(
-        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """
-        As in transformers; for a CrossViT of timm, which has no file for an image processor, the settings that its `config.json` has.
-
-        Raises:
-            ValueError: If this is of another model. transformers would take those of its settings that it knows.
-        """
-        name = str(pretrained_model_name_or_path)
-        try:
-            with suggest_published_model(name):
-                settings, unused_kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
-        except OSError:
-            # Of the base class, because `CrossViTConfig` keeps nothing of what timm says about preprocessing.
-            with contextlib.suppress(OSError):
-                config_dict, unused_kwargs = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
-                if config_dict:
-                    crossvit_config(config_dict, name, "crossvit")  # refuses other models
-                if is_timm_config(config_dict):
-                    return _settings_from_timm(config_dict, name), unused_kwargs
-            raise
-        own_types = {"CrossViTImageProcessor", "CrossViTImageProcessorPil", *(base.__name__ for base in cls.__mro__)}
-        if (found := settings.get("image_processor_type", cls.__name__)) not in own_types:
-            raise ValueError(
-                f"{name} has the settings of a {found}, and {cls.__name__} would do something else with them. Load it with "
-                f"`AutoImageProcessor.from_pretrained({name!r})`, or make one for a CrossViT with `{cls.__name__}.from_image_size`."
-            )
-        return settings, unused_kwargs
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str]:
-        """As in transformers, with the source code of both processors beside it (`trust_remote_code`)."""
-        files = super().save_pretrained(save_directory)
-        self.auto_map = save_code(save_directory, _AUTO_MAP, registered=getattr(self, "auto_map", None))
-        self.to_json_file(files[0])
-        if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
-        return files
-
-    def fetch_images(self, image_url_or_urls: Any) -> Any:
-        """As in transformers. An array of two dimensions is a grey image."""
-        images = super().fetch_images(image_url_or_urls)
-        return images[None] if getattr(images, "ndim", None) == 2 else images
-
-    @classmethod
-    def from_image_size(
-        cls, image_size: int | list[int] | tuple[int, int], crop_pct: float = 0.875, **kwargs: Any
-    ) -> "Self":
-        """
-        The processor for a model of another input size.
-
-        Args:
-            image_size: What the model takes, in pixels: `config.image_size`.
-            crop_pct: The part of the resized image's shorter side that the crop keeps, above 0 and at most 1 (timm's and ConvNeXt's name
-                of it). The 240 models are evaluated at 0.875, the 408 models at 1.0.
-            kwargs: Any other argument of the processor.
-        """
-        if not 0 < crop_pct <= 1:
-            raise ValueError(f"`crop_pct` must be above 0 and at most 1, got {crop_pct}.")
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        return cls(
-            size={"shortest_edge": math.floor(max(height, width) / crop_pct)},
-            crop_size={"height": height, "width": width},
-            **kwargs,
-        )
-
-
-def _resizes_and_crops(
-    do_resize: bool,
-    size: Any,
-    resample: Any,
-    do_center_crop: bool,
-    crop_size: Any,
-    do_convert_rgb: bool,
-    **kwargs: Any,
-) -> bool:
-    """Whether RGB images are resized by their shorter side with a filter of Pillow and then cropped without padding."""
-    return (
-        bool(do_convert_rgb and do_resize and do_center_crop)
-        and isinstance(resample, int)
-        and dict(size).keys() == {"shortest_edge"}
-        and dict(crop_size).keys() == {"height", "width"}
-        and max(crop_size.height, crop_size.width) <= size.shortest_edge
-    )
-
-
-def _resize_and_crop(image: Image.Image, size: Any, resample: int, crop_size: Any, **kwargs: Any) -> Image.Image:
-    """
-    The pixels of `resize` and then `center_crop`. Pillow resizes the width first and the height second. Columns that the crop drops are
-    dropped before the second step, because it would compute them in vain.
-    """
-    width, height = (int(size.shortest_edge * length / min(image.size)) for length in image.size)
-    left, top = round((width - crop_size.width) / 2), round((height - crop_size.height) / 2)
-    image = image.resize((width, image.height), resample).crop((left, 0, left + crop_size.width, image.height))
-    return image.resize((crop_size.width, height), resample).crop((0, top, crop_size.width, top + crop_size.height))
-
-
-@auto_docstring
-class CrossViTImageProcessorPil(CrossViTImageProcessorMixin, PilBackend):
-    """PIL backend: equal to timm's evaluation transform of the same model, value for value."""
-
-    def convert_to_rgb(self, image: Image.Image | np.ndarray, **kwargs: Any) -> np.ndarray:
-        if isinstance(image, Image.Image):
-            return np.array(convert_to_rgb(image))
-        return super().convert_to_rgb(image, **kwargs)
-
-    def _preprocess_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
-        """As in transformers, but with the usual settings a Pillow image is resized and cropped before it becomes an array."""
-        # A subclass may have steps of its own, which this would leave out.
-        if type(self) is CrossViTImageProcessorPil and _resizes_and_crops(**kwargs):
-            images = self._prepare_images_structure(images)
-            if all(isinstance(image, Image.Image) for image in images):
-                images = [_resize_and_crop(convert_to_rgb(image), **kwargs) for image in images]
-                kwargs["do_resize"] = False
-        return super()._preprocess_image_like_inputs(images, *args, **kwargs)
+    def process_image(self, image: Any, do_convert_rgb: bool | None = None, **kwargs: Any) -> np.ndarray:
+        if do_convert_rgb and isinstance(image, Image.Image):
+            # As timm does it, which drops an alpha channel. transformers' own conversion blends it with white.
+            image = image.convert("RGB")
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs: Any) -> np.ndarray:
-        """With torchvision's and timm's rounding; transformers' own is one pixel off for some sizes."""
-        height, width = crop = cast(tuple[int, int], (size.height, size.width))
-        missing = [max(0, cropped - length) for cropped, length in zip(crop, image.shape[-2:])]
+        # With the rounding of torchvision and timm. transformers' own is one pixel off for some sizes.
+        missing = [max(0, crop - length) for crop, length in zip((size.height, size.width), image.shape[-2:])]
         if any(missing):
             image = np.pad(image, [(0, 0), *((pixels // 2, (pixels + 1) // 2) for pixels in missing)])
-        top, left = (int(round((length - cropped) / 2.0)) for cropped, length in zip(crop, image.shape[-2:]))
-        return np.ascontiguousarray(image[..., top : top + height, left : left + width])
+        height, width = image.shape[-2:]
+        top, left = int(round((height - size.height) / 2.0)), int(round((width - size.width) / 2.0))
+        return np.ascontiguousarray(image[..., top : top + size.height, left : left + size.width])
 
 
 __all__ = ["CrossViTImageProcessorPil"]

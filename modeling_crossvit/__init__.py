@@ -21,27 +21,21 @@ This folder, modeling_crossvit, is installed as `crossvit`, the other two as `cr
 (setup.py). Imports go one way: modeling_crossvit -> image_processing -> configuration.
 """
 
-from pathlib import Path
-
 from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
-from crossvit import image_processing
-from crossvit.checkpoints import convert_checkpoint
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
 from crossvit.image_processing import CrossViTImageProcessor, CrossViTImageProcessorPil
+from crossvit.inference.optimized import optimize
 from crossvit.modeling_crossvit import (
     CrossViTBackbone,
     CrossViTForImageClassification,
     CrossViTModel,
     CrossViTPreTrainedModel,
 )
+from crossvit.weights.checkpoints import convert_checkpoint
 
 
 __version__ = "0.1.0"
-
-# Saved models carry source files of all three folders.
-SOURCE_FOLDERS.extend(Path(folder) for folder in (*image_processing.__path__, *__path__))
 
 # `exist_ok`: a later transformers may have a model type of this name; whoever imports this package wants this one.
 AutoConfig.register(CrossViTConfig.model_type, CrossViTConfig, exist_ok=True)
@@ -64,4 +58,5 @@ __all__ = [
     "CrossViTModel",
     "CrossViTPreTrainedModel",
     "convert_checkpoint",
+    "optimize",
 ]

@@ -31,10 +31,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional
 from transformers.image_utils import load_image
 
-from crossvit.deployment import Classifier, find_missing, load_for_deployment
+from crossvit.inference.backends import Classifier, find_missing, load_for_inference
 
 
 PACKAGES = ("captum", "matplotlib")
@@ -44,15 +43,19 @@ INSTALL = 'pip install "transformers-crossvit[explain]"'
 Maps = list[torch.Tensor]
 
 
+def grid_sizes(model: Classifier, pixel_values: torch.Tensor) -> list[tuple[int, int]]:
+    """For each branch the (rows, columns) of its patches in images (B, channels, H, W)."""
+    height, width = pixel_values.shape[-2:]
+    return [embeddings.scaled_grid_size(height, width) for embeddings in model.crossvit.embeddings]  # type: ignore[operator]
+
+
 def as_grids(model: Classifier, pixel_values: torch.Tensor, patches: list[torch.Tensor]) -> Maps:
     """Values of the patches of each branch, (B, N), as (B, rows, columns)."""
-    height, width = pixel_values.shape[-2:]
-    grid_sizes = model.crossvit.choose_grid_sizes(height, width, interpolate_pos_encoding=True)
-    return [values.unflatten(1, grid_size) for values, grid_size in zip(patches, grid_sizes)]
+    return [values.unflatten(1, grid_size) for values, grid_size in zip(patches, grid_sizes(model, pixel_values))]
 
 
-def check_stage(model: Classifier, stage: int) -> int:
-    """The number of a stage from 0."""
+def stage_index(model: Classifier, stage: int) -> int:
+    """The index of a stage, from 0, where -1 stands for the last."""
     stages = model.config.num_stages
     if not -stages <= stage < stages:
         raise ValueError(f"The model has no stage {stage}: expected 0 to {stages - 1}, or -1 for the last.")
@@ -75,7 +78,7 @@ def attention_maps(model: Classifier, pixel_values: torch.Tensor, stage: int = -
     Raises:
         ValueError: If the model has no such stage.
     """
-    branches, stage = model.config.num_branches, check_stage(model, stage)
+    branches, stage = model.config.num_branches, stage_index(model, stage)
     outputs = model(pixel_values, interpolate_pos_encoding=True, output_attentions=True)
     attentions = outputs.cross_attentions[stage * branches : (stage + 1) * branches]
     patches = [attention.mean(dim=1)[:, 0, 1:] for attention in attentions]  # (B, h, 1, 1 + N) -> (B, N)
@@ -135,7 +138,7 @@ def rollout_maps(model: Classifier, pixel_values: torch.Tensor, stage: int = -1)
 
     Arguments, result and errors are those of `attention_maps`. The maps of all branches sum to 1 less what comes from the CLS tokens.
     """
-    stage = check_stage(model, stage)
+    stage = stage_index(model, stage)
     outputs = model(pixel_values, interpolate_pos_encoding=True, output_attentions=True)
     tokens = roll_out(outputs.attentions, outputs.cross_attentions, model.config.depths)[stage]
     from_embeddings = torch.stack([rows[:, 0] for rows in tokens]).mean(dim=0)  # (B, T of all branches)
@@ -153,7 +156,7 @@ def gradient_maps(
     Args:
         model: A classifier.
         pixel_values: (B, channels, H, W), of any size.
-        target: The number of the class, or one for each image. By default the most probable one.
+        target: The index of the class, or one for each image, (B,). By default the most probable one.
         steps: The number of gradients along the way.
 
     Returns:
@@ -198,49 +201,6 @@ def over_image(maps: Maps, size: tuple[int, int]) -> torch.Tensor:
     return total
 
 
-@torch.no_grad()
-def deletion_and_insertion(
-    model: Classifier, pixel_values: torch.Tensor, importance: torch.Tensor, steps: int = 20
-) -> dict[str, torch.Tensor]:
-    """
-    How much a map can be trusted (Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421): the probability of the most probable class while
-    the pixels disappear into the mean colour, the most important first ("deletion"), and while they appear on a blurred image
-    ("insertion"). A good map has a low mean of the first curve and a high mean of the second.
-
-    Args:
-        model: A classifier.
-        pixel_values: (B, channels, H, W), of any size.
-        importance: (B, H, W), larger for pixels that count more.
-        steps: The number of equal parts in which the pixels go.
-
-    Returns:
-        "deletion" and "insertion", each (B, steps + 1), from none to all of the pixels.
-    """
-
-    def probabilities(images: torch.Tensor) -> torch.Tensor:
-        return model(images, interpolate_pos_encoding=True).logits.softmax(dim=-1)
-
-    target = probabilities(pixel_values).argmax(dim=-1, keepdim=True)  # (B, 1)
-    width = (
-        min(pixel_values.shape[-2:]) / 8
-    )  # of the blur; no shape is left of what is smaller than a quarter of the image
-    kernel = 2 * round(3 * width) + 1
-    blurred = functional.gaussian_blur(pixel_values, [kernel, kernel], [width, width])
-    order = (
-        importance.flatten(1).argsort(dim=1, descending=True).argsort(dim=1).view(importance.shape)
-    )  # 0 is the first
-    curves: dict[str, list[torch.Tensor]] = {"deletion": [], "insertion": []}
-    for step in range(steps + 1):
-        is_among_first = (order < step * order[0].numel() / steps)[:, None]  # (B, 1, H, W)
-        images = {
-            "deletion": torch.where(is_among_first, torch.zeros_like(pixel_values), pixel_values),
-            "insertion": torch.where(is_among_first, pixel_values, blurred),
-        }
-        for name, changed in images.items():
-            curves[name].append(probabilities(changed).gather(1, target))
-    return {name: torch.cat(points, dim=1) for name, points in curves.items()}
-
-
 def visible(pixel_values: torch.Tensor, image_processor: Any) -> torch.Tensor:
     """One image of the image processor, (channels, H, W), as colours from 0 to 1, (H, W, channels)."""
     mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
@@ -279,15 +239,16 @@ def draw(colours: torch.Tensor, rows: dict[str, Maps], title: str, path: Path) -
 
 
 def class_names(model: Classifier) -> dict[int, str]:
-    return {int(number): str(name) for number, name in (model.config.id2label or {}).items()}
+    """The name of each class, by its index."""
+    return {int(index): str(name) for index, name in (model.config.id2label or {}).items()}
 
 
 def find_class(model: Classifier, name: str) -> int:
-    """The number of a class, given its name or its number."""
+    """The index of a class, given its name or its index as text."""
     names = class_names(model)
-    for number, label in names.items():
+    for index, label in names.items():
         if label == name:
-            return number
+            return index
     if name.isdecimal() and int(name) in names:
         return int(name)
     raise ValueError(f"The model has no class {name}: expected one of {', '.join(list(names.values())[:20])}.")
@@ -302,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("why.png"), help="the picture, by default why.png")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="by default all three")
     parser.add_argument("--stage", type=int, default=-1, help="of attention and rollout, from 0; by default the last")
-    parser.add_argument("--target", help="class of the gradient, by name or number; by default the most probable")
+    parser.add_argument("--target", help="class of the gradient, by name or index; by default the most probable")
     return parser
 
 
@@ -311,7 +272,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if missing := find_missing(PACKAGES):
             raise ValueError(f"this needs {', '.join(missing)}, which is not installed: {INSTALL}")
-        model, image_processor = load_for_deployment(arguments.model)
+        model, image_processor = load_for_inference(arguments.model)
         try:
             image: Image.Image = load_image(arguments.image)
         except Exception as error:
@@ -332,8 +293,8 @@ def main(argv: list[str] | None = None) -> None:
         draw(visible(pixel_values[0], image_processor), rows, f"{names[shown]}: {scores[shown]:.1%}", arguments.output)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    for number in best:
-        print(f"{scores[number]:6.1%}  {names[number]}")
+    for index in best:
+        print(f"{scores[index]:6.1%}  {names[index]}")
     print(f"picture: {arguments.output}")
 
 

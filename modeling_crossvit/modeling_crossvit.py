@@ -36,7 +36,7 @@ Shape letters in the comments below:
     T tokens, 1 + N: the CLS token comes first      C width of a branch      h heads      d width of a head, C / h
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -47,24 +47,14 @@ from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, is_torchdynamo_exporting
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from crossvit.configuration.configuration_crossvit import CONVOLUTIONAL_STEMS, CrossViTConfig
-from crossvit.configuration.saving_crossvit import CrossViTSavingMixin
-from crossvit.fused_crossvit import (
-    CrossViTDropout,
-    CrossViTFusedMixin,
-    FusedLayer,
-    FusedMLP,
-    FusedSelfAttention,
-    is_plain_linear,
-    product_dtype,
-)
-from crossvit.loading_crossvit import CrossViTLoadingMixin
+from crossvit.hub import PreTrainedModel
 from crossvit.loss_crossvit import image_classification_loss
 
 
@@ -130,6 +120,21 @@ class CrossViTImageClassifierOutput(ModelOutput):
     cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
+@auto_docstring(
+    custom_intro="""
+    Output of [`CrossViTBackbone`].
+    """
+)
+@dataclass
+class CrossViTBackboneOutput(BackboneOutput):
+    r"""
+    cross_attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
+        As in [`CrossViTModelOutput`].
+    """
+
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
 class CrossViTPatchEmbeddings(nn.Module):
     """Linear patch embedding of one branch, (B, channels, H, W) to (B, N, C). timm: `patch_embed.{branch}`."""
 
@@ -164,14 +169,12 @@ class CrossViTConvolutionalPatchEmbeddings(nn.Module):
         return self.conv3(hidden_states).flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, N, C)
 
 
-def _are_known_to_be_equal(sizes: tuple[int, ...], others: tuple[int, ...]) -> bool:
+def are_known(sizes: Iterable[int]) -> bool:
     """
-    Whether two sizes are equal, so that a resize can be left out. In a program that is exported for any size they are never compared,
-    because the comparison would bind the program to the size of the example input. It resizes even where that changes nothing.
+    Whether sizes are numbers. In a trace they are tensors, and in an export for any size they are symbols. These are never compared,
+    because the comparison would bind the program to the sizes of the example.
     """
-    if torch.jit.is_tracing() or any(isinstance(size, torch.SymInt) for size in sizes):
-        return False
-    return sizes == others
+    return all(isinstance(size, int) for size in sizes)
 
 
 class CrossViTEmbeddings(nn.Module):
@@ -182,9 +185,11 @@ class CrossViTEmbeddings(nn.Module):
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
-        self.branch = branch
+        self.config = config
         self.patch_size = config.patch_sizes[branch]
-        self._set_sizes(config)
+        self.input_size = config.branch_image_size(0)
+        self.image_size = config.branch_image_size(branch)
+        self.grid_size = config.branch_grid_size(branch)
         hidden_size = config.hidden_sizes[branch]
 
         # CODEPATH: the dagger models (crossvit_*_dagger_*) have the convolutional stem, all others the linear one.
@@ -194,21 +199,9 @@ class CrossViTEmbeddings(nn.Module):
             self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
-        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def _set_sizes(self, config: CrossViTConfig) -> None:
-        self.input_size = config.branch_image_size(0)
-        self.image_size = config.branch_image_size(self.branch)
-        self.grid_size = config.branch_grid_size(self.branch)
-
-    @torch.no_grad()
-    def resize_position_embeddings(self, config: CrossViTConfig) -> None:
-        """From now on the position embeddings are those for the image sizes of `config`, resized from the present ones."""
-        positions = self.interpolate_pos_encoding(*config.branch_grid_size(self.branch))
-        self.position_embeddings = nn.Parameter(positions, self.position_embeddings.requires_grad)
-        self._set_sizes(config)
-
-    def scaled_grid_size(self, height: int, width: int) -> tuple[int, int]:
+    def grid_size_for(self, height: int, width: int) -> tuple[int, int]:
         """
         Rows and columns of patches for an input of any size in pixels. This branch sees the input scaled by the ratio of its configured
         size to that of the input, rounded to the nearest number of patches (half a patch is rounded up).
@@ -222,7 +215,7 @@ class CrossViTEmbeddings(nn.Module):
 
     def interpolate_pos_encoding(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings for a grid of `rows` x `columns` patches, (1, 1 + rows x columns, C), by bicubic interpolation."""
-        if _are_known_to_be_equal((rows, columns), self.grid_size):
+        if are_known((rows, columns)) and (rows, columns) == self.grid_size:
             return self.position_embeddings
         cls_position, patch_positions = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         patch_positions = patch_positions.transpose(1, 2).unflatten(2, self.grid_size)  # (1, C, rows, columns)
@@ -233,31 +226,60 @@ class CrossViTEmbeddings(nn.Module):
             (cls_position, patch_positions.flatten(2).transpose(1, 2)), dim=1
         )  # (1, 1 + rows x columns, C)
 
-    def forward(self, pixel_values: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
-        """
-        `pixel_values` (B, channels, H, W) to tokens (B, T, C). `grid_size` is the rows and columns of patches for an image of any size.
-        Without it the image has the configured size, and the sizes of the configuration alone decide what is resized.
-        """
-        if grid_size is None:
-            branch_size = self.image_size
-            positions = self.position_embeddings
-            needs_resize = self.image_size != self.input_size
+    def check_pixel_values(self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None) -> None:
+        """Refuses what is no batch of images of an accepted size. Values are not looked at, because that would wait for the device."""
+        num_channels, (input_height, input_width) = self.config.num_channels, self.input_size
+        if not isinstance(pixel_values, torch.Tensor):
+            raise ValueError(
+                f"You have to specify pixel_values: got {type(pixel_values).__name__}, expected a tensor. The image processor makes it "
+                "from images: `image_processor(images, return_tensors='pt').pixel_values`."
+            )
+        channels = pixel_values.shape[-3:-2]
+        if (
+            not pixel_values.is_floating_point()
+            or pixel_values.ndim != 4
+            or (are_known(channels) and channels != (num_channels,))
+        ):
+            raise ValueError(
+                f"`pixel_values` has dtype {pixel_values.dtype} and shape {tuple(pixel_values.shape)}, expected floating point of shape "
+                f"(batch_size, {num_channels}, height, width). The image processor makes it from images of any kind; a single image needs "
+                "`pixel_values.unsqueeze(0)`, and channels come before height and width."
+            )
+        height, width = pixel_values.shape[-2:]
+        if not are_known((height, width)):
+            return
+        if not interpolate_pos_encoding and (height, width) != self.input_size:
+            raise ValueError(
+                f"Input image size ({height}x{width}) doesn't match the model's ({input_height}x{input_width}). Pass "
+                "`interpolate_pos_encoding=True` to use other sizes, or resize the images with the image processor."
+            )
+        patch_sizes = self.config.patch_sizes
+        if min(height, width) < min(patch_sizes) or min(self.grid_size_for(height, width)) < 1:
+            raise ValueError(
+                f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are {patch_sizes} pixels. "
+                f"Resize the images to at least {max(patch_sizes)}x{max(patch_sizes)}."
+            )
+
+    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None = None) -> torch.Tensor:
+        self.check_pixel_values(pixel_values, interpolate_pos_encoding)
+        if interpolate_pos_encoding:
+            input_size = tuple(pixel_values.shape[-2:])
+            rows, columns = self.grid_size_for(*input_size)
         else:
-            rows, columns = grid_size
-            branch_size = (rows * self.patch_size, columns * self.patch_size)
-            positions = self.interpolate_pos_encoding(rows, columns)
-            needs_resize = not _are_known_to_be_equal(tuple(pixel_values.shape[-2:]), branch_size)
-        if needs_resize:
+            input_size, (rows, columns) = self.input_size, self.grid_size
+            # A view of the same size. It makes a traced graph fail at others, of which some have as many patches: 120 x 480 and 240 x 240.
+            pixel_values = pixel_values.expand(-1, -1, *input_size)
+        branch_size = (rows * self.patch_size, columns * self.patch_size)
+        if not are_known(input_size) or input_size != branch_size:
             # No antialiasing, as in the released code.
             pixel_values = nn.functional.interpolate(
                 pixel_values, size=branch_size, mode="bicubic", align_corners=False
             )
-        pixel_values = pixel_values.to(self.cls_token.dtype)
 
-        patches = self.patch_embeddings(pixel_values)  # (B, N, C)
+        patches = self.patch_embeddings(pixel_values.to(self.cls_token.dtype))  # (B, N, C)
         cls_token = self.cls_token.expand(patches.shape[0], -1, -1)
         hidden_states = torch.cat((cls_token, patches), dim=1)  # (B, T, C)
-        return self.dropout(hidden_states + positions)
+        return self.dropout(hidden_states + self.interpolate_pos_encoding(rows, columns))
 
 
 def eager_attention_forward(
@@ -280,7 +302,10 @@ def eager_attention_forward(
 
 
 class CrossViTAttention(nn.Module):
-    """Multi-head attention of a branch's width and heads, from `queries` (B, Q, C) to `tokens` (B, T, C): (B, Q, C)."""
+    """
+    Multi-head attention at a branch's width and with its heads, (B, Q, C) to (B, Q, C): of the tokens to each other, or to `key_value_states`
+    (B, T, C). timm: `attn`, with the fused `qkv` of its `Block` taken apart.
+    """
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
@@ -295,37 +320,27 @@ class CrossViTAttention(nn.Module):
         self.k_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
-        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
 
     def forward(
-        self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if key_value_states is None:
+            key_value_states = hidden_states
         # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter.
-        query_shape = (*queries.shape[:-1], -1, self.head_dim)
-        token_shape = (*tokens.shape[:-1], -1, self.head_dim)
-        query_states = self.q_proj(queries).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
-        key_states = self.k_proj(tokens).view(token_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
-        value_states = self.v_proj(tokens).view(token_shape).transpose(1, 2)
-        attn_output, attn_weights = self.attend(query_states, key_states, value_states, **kwargs)
-        return self.dropout(self.o_proj(attn_output)), attn_weights
+        query_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        key_value_shape = (*key_value_states.shape[:-1], -1, self.head_dim)
+        query_states = self.q_proj(hidden_states).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
+        key_states = self.k_proj(key_value_states).view(key_value_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
+        value_states = self.v_proj(key_value_states).view(key_value_shape).transpose(1, 2)
 
-    def implementation(self, **kwargs: Unpack[TransformersKwargs]) -> str:
-        """The name of the attention implementation for a call."""
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
         # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
         is_requested = kwargs.get("output_attentions", self.config.output_attentions)
-        return "eager" if is_requested else self.config._attn_implementation
-
-    def attend(
-        self,
-        query_states: torch.Tensor,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, h, Q, d), (B, h, T, d) and (B, h, T, d) to (B, Q, C), and the weights (B, h, Q, T) if they are asked for."""
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.implementation(**kwargs), eager_attention_forward
+            "eager" if is_requested else self.config._attn_implementation, eager_attention_forward
         )
         attn_output, attn_weights = attention_interface(
             self,
@@ -337,72 +352,7 @@ class CrossViTAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        return attn_output.flatten(2), attn_weights  # (B, Q, h, d) -> (B, Q, C)
-
-
-class CrossViTSelfAttention(CrossViTAttention):
-    """All tokens of a branch attend to each other. timm: `attn` of a `Block`, with its fused `qkv` taken apart."""
-
-    def forward(
-        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        # Otherwise autocast would make a copy for each of q, k and v, and the backward pass would keep all three.
-        hidden_states = hidden_states.to(product_dtype(hidden_states))
-        return super().forward(hidden_states, hidden_states, **kwargs)
-
-
-class CrossViTCrossAttention(CrossViTAttention):
-    """The CLS token alone attends to all tokens: MCA of eq. 5. timm: `attn` of a `CrossAttentionBlock`."""
-
-    def forward(
-        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        hidden_states = hidden_states.to(product_dtype(hidden_states))
-        if self.can_attend_without_keys(hidden_states, **kwargs):
-            return self.dropout(self.o_proj(self.attend_without_keys(hidden_states))), None
-        return super().forward(hidden_states[:, :1], hidden_states, **kwargs)
-
-    def can_attend_without_keys(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> bool:
-        """Whether nothing asks for a call of the layers, for weights, or for a function of its own."""
-        # "sdpa" leaves the choice of the operations to PyTorch; every other implementation is a choice of the user.
-        return (
-            self.implementation(**kwargs) == "sdpa"
-            and is_plain_linear(self.k_proj)
-            and is_plain_linear(self.v_proj)
-            and not (self.training and self.attention_dropout)
-            # On a GPU, narrow matrix products make the backward pass slower than it is with keys.
-            and not (tokens.is_cuda and torch.is_grad_enabled())
-            # Quantizers of exported programs look for products with a weight as it is, and NNCF fails on one that has a shape of its own.
-            and not is_torchdynamo_exporting()
-        )
-
-    def attend_without_keys(self, tokens: torch.Tensor) -> torch.Tensor:
-        """
-        The attention of the CLS token, (B, T, C) to (B, 1, C), without the keys and values of all tokens. In each head
-
-            q . (W_k x + b_k) = (W_k^T q) . x + q . b_k    and    sum_t a_t (W_v x_t + b_v) = W_v (sum_t a_t x_t) + b_v
-
-        so that the two matrices are multiplied by one vector and not by every token. The softmax cancels q . b_k, which is the same for
-        every token.
-        """
-        head_shape = (-1, self.head_dim, tokens.shape[-1])  # (C, C) -> (h, d, C)
-        key_weight, value_weight = self.k_proj.weight.view(head_shape), self.v_proj.weight.view(head_shape)
-        query_states = self.q_proj(tokens[:, 0]) * self.scaling  # (B, C)
-        query_states = query_states.view(tokens.shape[0], -1, self.head_dim).transpose(0, 1)  # (h, B, d)
-
-        token_queries = torch.bmm(query_states, key_weight).transpose(0, 1)  # (B, h, C)
-        attn_weights = torch.bmm(token_queries, tokens.transpose(1, 2)).softmax(dim=-1)  # (B, h, T)
-        pooled_tokens = torch.bmm(attn_weights, tokens).transpose(0, 1)  # (h, B, C)
-        if self.v_proj.bias is None:
-            attn_output = torch.bmm(pooled_tokens, value_weight.transpose(1, 2))  # (h, B, d)
-        else:
-            value_bias = self.v_proj.bias.view(-1, 1, self.head_dim)  # (C) -> (h, 1, d)
-            attn_output = torch.baddbmm(value_bias, pooled_tokens, value_weight.transpose(1, 2))
-        attn_output = attn_output.transpose(0, 1).flatten(1)  # (h, B, d) -> (B, C)
-        if self.k_proj.bias is not None and torch.is_grad_enabled():
-            # The gradient is zero, but there must be one: data parallelism waits for that of every parameter.
-            attn_output = attn_output + 0 * self.k_proj.bias
-        return attn_output.unsqueeze(1)
+        return self.o_proj(attn_output.flatten(2)), attn_weights  # (B, Q, h, d) -> (B, Q, C)
 
 
 class CrossViTMLP(nn.Module):
@@ -412,14 +362,12 @@ class CrossViTMLP(nn.Module):
         super().__init__()
         hidden_size = config.hidden_sizes[branch]
         intermediate_size = int(hidden_size * config.mlp_ratios[branch])
-        self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.fc2 = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = CrossViTDropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.dropout(self.activation_fn(self.fc1(hidden_states)))
-        return self.dropout(self.fc2(hidden_states))
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
 
 
 class CrossViTDropPath(nn.Module):
@@ -448,17 +396,20 @@ class CrossViTLayer(GradientCheckpointingLayer):
         super().__init__()
         hidden_size = config.hidden_sizes[branch]
         self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.attention = CrossViTSelfAttention(config, branch)
+        self.attention = CrossViTAttention(config, branch)
         self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.mlp = CrossViTMLP(config, branch)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.drop_path = CrossViTDropPath(drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-        # The attention's output has no name of its own, which would keep its memory through the MLP.
-        hidden_states = hidden_states + self.drop_path(
-            self.attention(self.layernorm_before(hidden_states), **kwargs)[0]
-        )
-        return hidden_states + self.drop_path(self.mlp(self.layernorm_after(hidden_states)))
+        residual = hidden_states
+        hidden_states, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
+        hidden_states = residual + self.drop_path(self.dropout(hidden_states))
+
+        residual = hidden_states
+        hidden_states = self.mlp(self.layernorm_after(hidden_states))
+        return residual + self.drop_path(self.dropout(hidden_states))
 
 
 class CrossViTProjection(nn.Module):
@@ -486,12 +437,13 @@ class CrossViTClsRefinement(nn.Module):
     def __init__(self, config: CrossViTConfig, branch: int, drop_path: float):
         super().__init__()
         self.layernorm = nn.LayerNorm(config.hidden_sizes[branch], eps=config.layer_norm_eps)
-        self.cls_attention = CrossViTCrossAttention(config, branch)
+        self.cls_attention = CrossViTAttention(config, branch)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.drop_path = CrossViTDropPath(drop_path)
 
     def forward(self, cls_token: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         attention_output, _ = self.cls_attention(self.layernorm(cls_token), **kwargs)
-        return cls_token + self.drop_path(attention_output)
+        return cls_token + self.drop_path(self.dropout(attention_output))
 
 
 class CrossViTFusion(GradientCheckpointingLayer):
@@ -506,7 +458,8 @@ class CrossViTFusion(GradientCheckpointingLayer):
         other = (branch + 1) % config.num_branches
         self.input_projection = CrossViTProjection(config, branch, other)
         self.layernorm = nn.LayerNorm(config.hidden_sizes[other], eps=config.layer_norm_eps)
-        self.cross_attention = CrossViTCrossAttention(config, other)
+        self.cross_attention = CrossViTAttention(config, other)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.drop_path = CrossViTDropPath(drop_path)
         self.refinements = nn.ModuleList(
             CrossViTClsRefinement(config, other, drop_path) for _ in range(config.num_fusion_layers - 1)
@@ -520,15 +473,17 @@ class CrossViTFusion(GradientCheckpointingLayer):
         other_hidden_states: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        # eq. 5: x' = [f(x_cls) || x_patch of the other branch], (B, T, C of the other)
         cls_token = self.input_projection(hidden_states[:, :1])  # (B, 1, C) -> (B, 1, C of the other)
-        tokens = torch.cat(
-            (cls_token, other_hidden_states[:, 1:]), dim=1
-        )  # own CLS token, patches of the other branch: (B, T, C of the other)
-        attention_output, _ = self.cross_attention(self.layernorm(tokens), **kwargs)
-        cls_token = cls_token + self.drop_path(attention_output)
+        tokens = torch.cat((cls_token, other_hidden_states[:, 1:]), dim=1)
+        # eq. 6 and 7: y = f(x_cls) + MCA(LN(x')), with the CLS token as the only query, so that the cost is linear in the patches
+        tokens = self.layernorm(tokens)
+        attention_output, _ = self.cross_attention(tokens[:, :1], tokens, **kwargs)
+        cls_token = cls_token + self.drop_path(self.dropout(attention_output))
         for refinement in self.refinements:
             cls_token = refinement(cls_token, **kwargs)
-        return torch.cat((self.output_projection(cls_token), hidden_states[:, 1:]), dim=1)  # (B, T, C)
+        # eq. 7: z = [g(y) || x_patch], (B, T, C)
+        return torch.cat((self.output_projection(cls_token), hidden_states[:, 1:]), dim=1)
 
 
 class CrossViTStage(nn.Module):
@@ -574,7 +529,7 @@ def drop_path_rates(config: CrossViTConfig) -> list[list[float]]:
 
 
 @auto_docstring
-class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossViTFusedMixin, PreTrainedModel):
+class CrossViTPreTrainedModel(PreTrainedModel):
     config: CrossViTConfig
     base_model_prefix = "crossvit"
     main_input_name = "pixel_values"
@@ -586,16 +541,15 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossVi
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _fused_forwards = {CrossViTSelfAttention: FusedSelfAttention, CrossViTMLP: FusedMLP, CrossViTLayer: FusedLayer}
     _can_record_outputs = {
         "hidden_states": OutputRecorder(
             (CrossViTEmbeddings, CrossViTFusion),
             capture_initial_hidden_state=False,
             num_hidden_layers_key="num_hidden_states",
         ),
-        "attentions": OutputRecorder(CrossViTSelfAttention, index=1),
+        "attentions": OutputRecorder(CrossViTAttention, index=1, layer_name="attention"),
         # The name leaves out the refinements, in which a single token attends to itself.
-        "cross_attentions": OutputRecorder(CrossViTCrossAttention, index=1, layer_name="cross_attention"),
+        "cross_attentions": OutputRecorder(CrossViTAttention, index=1, layer_name="cross_attention"),
     }
 
     @torch.no_grad()
@@ -612,6 +566,16 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossVi
             init.trunc_normal_(module.cls_token, mean=0.0, std=self.config.initializer_range)
             init.trunc_normal_(module.position_embeddings, mean=0.0, std=self.config.initializer_range)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """
+        The embeddings of the small branch; those of branch `b` are `embeddings[b]`. ViT returns its patch embeddings instead. Here that
+        would break FSDP2 of accelerate, which shards this module: it must not lie inside a module of `_no_split_modules`.
+        """
+        return self.base_model.embeddings[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.base_model.embeddings[0] = value
+
     def enable_input_require_grads(self) -> None:
         """As in transformers, for every branch: adapters behind a re-entrant checkpoint need it in each of them."""
         self._require_grads_hooks = [
@@ -621,113 +585,16 @@ class CrossViTPreTrainedModel(CrossViTSavingMixin, CrossViTLoadingMixin, CrossVi
         self._require_grads_hook = self._require_grads_hooks[0]
 
 
-def check_pixel_values(pixel_values: torch.Tensor | None, config: CrossViTConfig) -> torch.Tensor:
-    """The input, if its type, rank and channels are right. Its values are not looked at, because that would wait for the device."""
-    expected = f"floating point pixel values of shape (batch_size, {config.num_channels}, height, width)"
-    if not isinstance(pixel_values, torch.Tensor):
-        raise ValueError(
-            f"You have to specify pixel_values: got {type(pixel_values).__name__}, expected a tensor of {expected}. "
-            "Make one from images with the image processor: `image_processor(images, return_tensors='pt').pixel_values`."
-        )
-    if not pixel_values.is_floating_point():
-        raise ValueError(
-            f"`pixel_values` has dtype {pixel_values.dtype}, expected {expected}. Raw images must go through the image "
-            "processor first, which scales and normalises them."
-        )
-    if pixel_values.ndim != 4:
-        raise ValueError(
-            f"`pixel_values` has shape {tuple(pixel_values.shape)}, expected {expected}. "
-            "Add the batch dimension to a single image with `pixel_values.unsqueeze(0)`."
-        )
-    # In `torch.jit.trace` the number is a tensor, and its comparison no part of the graph. There the convolutions check their channels.
-    if not torch.jit.is_tracing() and pixel_values.shape[1] != config.num_channels:
-        raise ValueError(
-            f"`pixel_values` has shape {tuple(pixel_values.shape)}, so {pixel_values.shape[1]} channels, expected "
-            f"{expected}. Convert images to RGB (the image processor does), put the channels before height and width, or "
-            "build the model with another `num_channels`."
-        )
-    return pixel_values
-
-
-# trf-ignore: TRF013, because the two call `post_init` themselves, once they have all their modules.
-class CrossViTTrunk(CrossViTPreTrainedModel):
-    """What [`CrossViTModel`] and [`CrossViTBackbone`] share: the embeddings and the stages of all branches."""
-
-    def __init__(self, config: CrossViTConfig):
-        super().__init__(config)
-        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
-        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
-
-    def get_input_embeddings(self) -> nn.Module:
-        """
-        The embeddings of the small branch; those of branch `b` are `embeddings[b]`. ViT returns its patch embeddings instead. Here that
-        would break FSDP2 of accelerate, which shards this module: it must not lie inside a module of `_no_split_modules`.
-        """
-        return self.embeddings[0]
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embeddings[0] = value
-
-    def choose_grid_sizes(
-        self, height: int, width: int, interpolate_pos_encoding: bool | None
-    ) -> list[tuple[int, int]] | list[None]:
-        """
-        Rows and columns of patches in every branch for an input of `height` x `width` pixels, or nothing for each of them where only the
-        configured size is taken; an error if the input is not accepted.
-        """
-        # In `torch.jit.trace` the sizes are tensors. They are not compared, because the result would be that of the example for ever.
-        is_tracing = torch.jit.is_tracing()
-        if interpolate_pos_encoding:
-            grid_sizes = [embeddings.scaled_grid_size(height, width) for embeddings in self.embeddings]
-            patch_sizes = self.config.patch_sizes
-            if not is_tracing and (min(height, width) < min(patch_sizes) or min(map(min, grid_sizes)) < 1):
-                raise ValueError(
-                    f"Input image size ({height}x{width}) is smaller than one patch: the patch sizes are {patch_sizes} pixels. "
-                    f"Resize the images to at least {max(patch_sizes)}x{max(patch_sizes)}."
-                )
-            return grid_sizes
-        expected_height, expected_width = self.config.branch_image_size(0)
-        if not is_tracing and (height, width) != (expected_height, expected_width):
-            raise ValueError(
-                f"Input image size ({height}x{width}) doesn't match the model's ({expected_height}x{expected_width}). "
-                "Pass `interpolate_pos_encoding=True` to use other sizes, or resize the images with the image processor."
-            )
-        return [None for _ in self.embeddings]
-
-    def embed(
-        self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None = None
-    ) -> tuple[list[torch.Tensor], list[tuple[int, int]] | list[None]]:
-        """
-        The images through the embeddings.
-
-        Args:
-            pixel_values: (B, channels, H, W), checked here.
-            interpolate_pos_encoding: Whether H and W may be other than the configured size.
-
-        Returns:
-            The tokens of every branch, each (B, T, C) of that branch; and what `choose_grid_sizes` returned.
-        """
-        pixel_values = check_pixel_values(pixel_values, self.config)
-        height, width = pixel_values.shape[-2:]
-        grid_sizes = self.choose_grid_sizes(height, width, interpolate_pos_encoding)
-        if torch.jit.is_tracing() and not interpolate_pos_encoding:
-            # This changes nothing, but at another size (of more than 1 pixel) the graph fails here. Some would give wrong numbers instead,
-            # because they have as many patches: 120 x 480 pixels have as many as 240 x 240.
-            pixel_values = pixel_values.expand(-1, -1, *self.config.branch_image_size(0))
-        hidden_states = [
-            embeddings(pixel_values, grid_size) for embeddings, grid_size in zip(self.embeddings, grid_sizes)
-        ]
-        return hidden_states, grid_sizes
-
-
 @auto_docstring(
     custom_intro="""
     The two (or more) branches of CrossViT with their fusion, without a head on top.
     """
 )
-class CrossViTModel(CrossViTTrunk):
+class CrossViTModel(CrossViTPreTrainedModel):
     def __init__(self, config: CrossViTConfig):
         super().__init__(config)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
         self.layernorms = nn.ModuleList(
             nn.LayerNorm(hidden_size, eps=config.layer_norm_eps) for hidden_size in config.hidden_sizes
         )
@@ -757,22 +624,22 @@ class CrossViTModel(CrossViTTrunk):
         >>> import torch
         >>> from crossvit import CrossViTConfig, CrossViTModel
 
-        >>> model = CrossViTModel(CrossViTConfig.from_variant("crossvit_tiny_240")).eval()
+        >>> model = CrossViTModel(CrossViTConfig()).eval()
         >>> outputs = model(torch.zeros(1, 3, 240, 240))
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
-        (torch.Size([1, 197, 192]), torch.Size([1, 288]))
+        (torch.Size([1, 197, 384]), torch.Size([1, 576]))
         ```"""
-        branch_hidden_states, _ = self.embed(pixel_values, interpolate_pos_encoding)
+        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
         for stage in self.stages:
-            branch_hidden_states = stage(branch_hidden_states, **kwargs)
-        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, branch_hidden_states))
+            hidden_states = stage(hidden_states, **kwargs)
+        hidden_states = tuple(layernorm(tokens) for layernorm, tokens in zip(self.layernorms, hidden_states))
 
         # On request only, because pipelines split every item of an output along the batch, and a tuple of branches cannot be split.
-        requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        is_requested = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         return CrossViTModelOutput(
             last_hidden_state=hidden_states[-1],
             pooler_output=torch.cat([tokens[:, 0] for tokens in hidden_states], dim=-1),
-            branch_hidden_states=hidden_states if requested else None,
+            branch_hidden_states=hidden_states if is_requested else None,
         )
 
 
@@ -828,6 +695,7 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
         interpolate_pos_encoding (`bool`, *optional*):
             Whether images of another size than the configured one are accepted. Each branch sees the image at the ratio of its configured
             size, rounded to whole patches; its position embeddings are resized to these patches by bicubic interpolation.
+
         labels (`torch.Tensor`, *optional*):
             What the loss is computed from. Single-label classification: the class of each image, integers of any type and of shape
             `(batch_size,)` or `(batch_size, 1)`, -100 for an image to leave out, or probabilities of shape `(batch_size, num_labels)`.
@@ -845,8 +713,7 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
         >>> import torch
         >>> from crossvit import CrossViTConfig, CrossViTForImageClassification
 
-        >>> config = CrossViTConfig.from_variant("crossvit_tiny_240", num_labels=10)
-        >>> model = CrossViTForImageClassification(config)
+        >>> model = CrossViTForImageClassification(CrossViTConfig(num_labels=10))
         >>> model(torch.zeros(1, 3, 240, 240), labels=torch.tensor([7])).logits.shape
         torch.Size([1, 10])
         ```"""
@@ -870,32 +737,19 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
 
 @auto_docstring(
     custom_intro="""
-    Output of [`CrossViTBackbone`].
-    """
-)
-@dataclass
-class CrossViTBackboneOutput(BackboneOutput):
-    r"""
-    cross_attentions (`tuple(torch.FloatTensor)`, *optional*, returned when `output_attentions=True`):
-        As in [`CrossViTModelOutput`].
-    """
-
-    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-@auto_docstring(
-    custom_intro="""
     CrossViT as a backbone for detection and segmentation: the patch tokens of either branch after any stage, as feature maps.
     `config.out_features`, a part of `config.stage_names`, chooses them; by default it is the large branch after the last stage. timm:
     `features_only`.
     """
 )
-class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
+class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
     # A backbone has none of these weights of a classification model.
     _keys_to_ignore_on_load_unexpected = [r"^(crossvit\.)?layernorms\.", r"^classifier\."]
 
     def __init__(self, config: CrossViTConfig):
         super().__init__(config)
+        self.embeddings = nn.ModuleList(CrossViTEmbeddings(config, branch) for branch in range(config.num_branches))
+        self.stages = nn.ModuleList(CrossViTStage(config, drop_paths) for drop_paths in drop_path_rates(config))
         self.num_features = [width for width in config.hidden_sizes for _ in range(config.num_stages)]
         self.post_init()
 
@@ -914,18 +768,24 @@ class CrossViTBackbone(BackboneMixin, CrossViTTrunk):
         >>> import torch
         >>> from crossvit import CrossViTBackbone, CrossViTConfig
 
-        >>> config = CrossViTConfig.from_variant("crossvit_tiny_240", out_features=["small_stage3", "large_stage3"])
-        >>> backbone = CrossViTBackbone(config).eval()
+        >>> backbone = CrossViTBackbone(CrossViTConfig(out_features=["small_stage3", "large_stage3"])).eval()
         >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 240, 360)).feature_maps]
-        [(1, 96, 20, 30), (1, 192, 14, 21)]
+        [(1, 192, 20, 30), (1, 384, 14, 21)]
         ```"""
-        branch_hidden_states, grid_sizes = self.embed(pixel_values, interpolate_pos_encoding=True)
+        hidden_states = [embeddings(pixel_values, interpolate_pos_encoding=True) for embeddings in self.embeddings]
         stage_outputs = []
         for stage in self.stages:
-            branch_hidden_states = stage(branch_hidden_states, **kwargs)
-            stage_outputs.append(branch_hidden_states)
+            hidden_states = stage(hidden_states, **kwargs)
+            stage_outputs.append(hidden_states)
+        return self.make_output(stage_outputs, pixel_values)
+
+    def make_output(
+        self, stage_outputs: list[list[torch.Tensor]], pixel_values: torch.Tensor
+    ) -> CrossViTBackboneOutput:
+        """The chosen feature maps, from the tokens of every branch after every stage."""
         feature_maps, names = [], iter(self.stage_names)
-        for branch, grid_size in enumerate(grid_sizes):
+        for branch, embeddings in enumerate(self.embeddings):
+            grid_size = embeddings.grid_size_for(*pixel_values.shape[-2:])
             for hidden_states in stage_outputs:
                 if next(names) in self.out_features:
                     patches = hidden_states[branch][:, 1:].transpose(1, 2)  # (B, N, C) -> (B, C, N)

@@ -11,21 +11,50 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`Trainer` with a complete model card, and checkpoints that are used only when all of them was written."""
+"""
+Training that nothing interrupts for good: checkpoints that count only once every process has finished writing, and folders that keep to one
+run. In addition, what the training scripts of `examples/` share: options, the model for some images, metrics, and a picture of the run.
 
+    checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_sigterm
+    runs           check_run
+    models         ModelArguments, load_model
+    reports        compute_metrics, draw, draw_training
+    options        parse_arguments
+"""
+
+import difflib
+import json
 import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+import numpy as np
+from accelerate import Accelerator, PartialState
 from huggingface_hub import ModelCard
-from transformers import Trainer, TrainerCallback
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, top_k_accuracy_score
+from transformers import HfArgumentParser, Trainer, TrainerCallback
 
-from crossvit.configuration.saving_crossvit import complete_model_card
+from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.configuration.files import replace_file
+from crossvit.data import ImageData
+from crossvit.data.classes import listed
+from crossvit.hub import complete_model_card
+
+
+# --- checkpoints ---
 
 
 # An empty file in a checkpoint's folder, written when every process has written its part of the checkpoint.
 COMPLETE = "complete"
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def all_checkpoints(output_dir: str | Path) -> list[Path]:
@@ -39,13 +68,29 @@ def complete_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def last_complete_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest checkpoint of a run with `CompleteCheckpoints` that was written to its end; None if there is none."""
+    """The newest checkpoint that every process has finished writing; None if there is none."""
     checkpoints = complete_checkpoints(output_dir)
     return checkpoints[-1] if checkpoints else None
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+def finish_checkpoint(checkpoint: Path, keep: int | None, best: Path | None = None):
+    """
+    Marks a checkpoint as complete, and then removes older ones. One process calls this when all processes have written their parts.
+
+    Args:
+        keep: The number of complete checkpoints to keep; None keeps all of them, and the incomplete ones.
+        best: A checkpoint that is kept in any case.
+    """
+    (checkpoint / COMPLETE).touch()
+    if keep is None:
+        return
+    complete = complete_checkpoints(checkpoint.parent)
+    removed = [path for path in complete[:-1] if path != best][: max(0, len(complete) - keep)]
+    for path in all_checkpoints(checkpoint.parent):
+        # A killed run leaves an incomplete checkpoint behind, where it was writing it or removing it.
+        is_remnant = path not in complete and checkpoint_step(path) < checkpoint_step(checkpoint)
+        if path in removed or is_remnant:
+            shutil.rmtree(path)
 
 
 class CompleteCheckpoints(TrainerCallback):
@@ -76,21 +121,12 @@ class CompleteCheckpoints(TrainerCallback):
                     (checkpoint / COMPLETE).unlink()
 
     def on_save(self, args, state, control, **kwargs):
+        """Waits until every process has written its part of the checkpoint. All processes call this."""
         PartialState().wait_for_everyone()
-        if not args.should_save:
-            return
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-        if self.save_total_limit is None:
-            return
-        complete = complete_checkpoints(args.output_dir)
-        best = state.best_model_checkpoint and Path(state.best_model_checkpoint)
-        surplus = max(0, len(complete) - self.save_total_limit)
-        removed = [checkpoint for checkpoint in complete[:-1] if checkpoint != best][:surplus]
-        for checkpoint in all_checkpoints(args.output_dir):
-            # A killed run leaves incomplete checkpoints: one that it wrote, or one that it removed.
-            is_remnant = checkpoint not in complete and checkpoint_step(checkpoint) < state.global_step
-            if checkpoint in removed or is_remnant:
-                shutil.rmtree(checkpoint)
+        if args.should_save:
+            best = state.best_model_checkpoint and Path(state.best_model_checkpoint)
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            finish_checkpoint(checkpoint, self.save_total_limit, best)
 
 
 class CrossViTTrainer(Trainer):
@@ -100,6 +136,7 @@ class CrossViTTrainer(Trainer):
     """
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in transformers; under FSDP the whole model, whatever the type of its state dict. All processes call this."""
         if not self.is_fsdp_enabled or _internal_call:
             return super().save_model(output_dir, _internal_call)
         # With `SHARDED_STATE_DICT`, transformers' checkpoints have each process's part, and it would write no whole model here.
@@ -121,4 +158,391 @@ class CrossViTTrainer(Trainer):
             complete_model_card(ModelCard.load(path), model, name, text=text).save(path)
 
 
-__all__ = ["CompleteCheckpoints", "CrossViTTrainer", "last_complete_checkpoint"]
+def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
+    """
+    Writes a checkpoint of a loop with `accelerate`, then removes all but the newest `keep` checkpoints. Whenever the run is killed, a complete
+    checkpoint remains. All processes call this.
+
+    Args:
+        log: What was measured so far, for `load_checkpoint`.
+    """
+    checkpoint = output / f"checkpoint-{step:07d}"
+    if accelerator.is_main_process:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(checkpoint))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (checkpoint / "log.json").write_text(json.dumps(log))
+        finish_checkpoint(checkpoint, keep)
+
+
+def load_checkpoint(accelerator: Accelerator, output: Path) -> tuple[int, list[dict]]:
+    """Loads the newest complete checkpoint, if there is one. Returns the number of steps that are done, and their log."""
+    checkpoint = last_complete_checkpoint(output)
+    if checkpoint is None:
+        return 0, []
+    accelerator.load_state(str(checkpoint))
+    accelerator.print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
+    return checkpoint_step(checkpoint), json.loads((checkpoint / "log.json").read_text())
+
+
+def watch_for_sigterm(accelerator: Accelerator):
+    """Lets the loop finish its step after SIGTERM, the signal by which Slurm announces the end of a job: see `end_after_sigterm`."""
+    signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
+
+
+def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
+    """If any process has received SIGTERM, all processes save a checkpoint and end with the exit status of that signal."""
+    if not accelerator.check_trigger():
+        return
+    checkpoint = last_complete_checkpoint(output)
+    if checkpoint is None or checkpoint_step(checkpoint) != step:
+        save_checkpoint(accelerator, output, step, log, keep)
+    accelerator.print(f"SIGTERM: saved step {step} in {output}; the same command continues from there", flush=True)
+    accelerator.end_training()
+    sys.exit(128 + signal.SIGTERM)
+
+
+# --- runs ---
+
+
+RUN_FILE = "run.json"
+
+
+def check_run(output: Path, data: ImageData, options: dict[str, Any]):
+    """
+    Writes into the folder of a run what the run is: its training images, its classes, and the options that change what is trained.
+
+    Raises:
+        ValueError: If the folder has results of another run, which this one would continue. The message says what differs.
+    """
+    # Values as JSON gives them back, to compare them.
+    options = json.loads(json.dumps(options, default=str))
+    run = {"images": data.fingerprint, "classes": data.classes, "options": options}
+    file = output / RUN_FILE
+    has_results = any(output.glob("checkpoint-*")) or (output / "model.safetensors").exists()
+    if has_results and file.exists():
+        earlier, different = json.loads(file.read_text()), []
+        if earlier["images"] != run["images"]:
+            different.append("the training images or their labels")
+        if earlier["classes"] != run["classes"]:
+            different.append(f"the classes: {listed(earlier['classes'])}, now {listed(run['classes'])}")
+        different += [
+            f"{name}: {earlier['options'][name]}, now {options[name]}"
+            for name in sorted(earlier["options"].keys() & options.keys())
+            if earlier["options"][name] != options[name]
+        ]
+        if different:
+            differences = "\n  ".join(different)
+            raise ValueError(
+                f"{output} has another run, which this one would continue. These differ:\n  {differences}\n"
+                "Give another --output_dir, or remove this folder."
+            )
+    if PartialState().is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        with replace_file(file) as temporary:
+            temporary.write_text(json.dumps(run, indent=2) + "\n")
+
+
+# --- models ---
+
+
+@dataclass
+class ModelArguments:
+    _argument_group_name = "model: --model_name_or_path for its weights, or --config_name for random weights"
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub repository of the weights to start from, such as timm/crossvit_15_dagger_240.in1k."
+        },
+    )
+    config_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder, Hub repository or published architecture (crossvit_15_dagger_240) of the configuration. Alone, it gives random "
+            "weights. By default that of the weights."
+        },
+    )
+    image_processor_name: str | None = field(
+        default=None,
+        metadata={"help": "Folder or Hub repository of the image processor. By default that of the model."},
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloaded files."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
+    token: str | None = field(
+        default=None, metadata={"help": "Token for private repositories. By default that of `hf auth login`."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Pixels per side, a multiple of 12. By default that of the model; otherwise its position embeddings are resized."
+        },
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=True,
+        metadata={"help": "Give a model with other classes new heads. If switched off, such a model is an error."},
+    )
+    drop_path_rate: float | None = field(
+        default=None, metadata={"help": "Probability of stochastic depth. By default that of the model."}
+    )
+
+
+def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
+    """Image size of each branch. Their ratio is that of the configured sizes, rounded to whole patches."""
+    first, _ = config.branch_image_size(0)
+    sizes = [image_size * config.branch_image_size(branch)[0] / first for branch in range(config.num_branches)]
+    return [patch * max(1, round(size / patch)) for size, patch in zip(sizes, config.patch_sizes)]
+
+
+def load_config(arguments: ModelArguments, download: dict[str, Any]) -> CrossViTConfig:
+    """The configuration of the model, or of a published architecture, with the image size and drop path rate of the arguments."""
+    name = arguments.config_name or arguments.model_name_or_path
+    if name in CROSSVIT_VARIANTS:
+        config = CrossViTConfig.from_variant(name)
+    else:
+        try:
+            config = CrossViTConfig.from_pretrained(name, **download)
+        except OSError as error:
+            raise ValueError(f"{error}\nThe published architectures are {', '.join(CROSSVIT_VARIANTS)}.") from error
+    if arguments.image_size is not None:
+        if arguments.image_size % config.patch_sizes[0]:
+            raise ValueError(
+                f"--image_size must be a multiple of {config.patch_sizes[0]}, the patch size of the small branch; got {arguments.image_size}."
+            )
+        config.image_sizes = branch_image_sizes(config, arguments.image_size)
+    if arguments.drop_path_rate is not None:
+        config.drop_path_rate = arguments.drop_path_rate
+    return config
+
+
+def load_image_processor(
+    name: str, config: CrossViTConfig, image_size: int | None, download: dict[str, Any]
+) -> CrossViTImageProcessor:
+    """The model's own image processor. Another image size keeps all other settings, and the part of the image that is shown."""
+    if name in CROSSVIT_VARIANTS:
+        return CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
+    image_processor = CrossViTImageProcessor.from_pretrained(name, **download)
+    if image_size is None:
+        return image_processor
+    scale, size = image_size / image_processor.crop_size["height"], image_processor.size
+    sides = {side: round(scale * size[side]) for side in ("shortest_edge", "height", "width") if size[side]}
+    crop_size = {"height": image_size, "width": image_size}
+    return CrossViTImageProcessor.from_dict(image_processor.to_dict(), size=sides, crop_size=crop_size)
+
+
+def load_model(
+    arguments: ModelArguments, data: ImageData, training: bool = True
+) -> tuple[CrossViTForImageClassification, CrossViTImageProcessor, ImageData]:
+    """
+    Loads the model for some images. A model that is trained on other classes than its own gets new heads.
+
+    Returns:
+        The model, its image processor, and the images with the classes in the order of the model.
+
+    Raises:
+        ValueError: If no weights and no configuration can be had, if they are of another kind of model, if the image size does not fit, or if
+            a model that is only evaluated has other classes.
+    """
+    name = arguments.model_name_or_path
+    if name in CROSSVIT_VARIANTS:
+        raise ValueError(
+            f"--model_name_or_path {name} names an architecture, expected weights. Give --model_name_or_path timm/{name}.in1k for the weights "
+            f"that timm has published, or --config_name {name} for random weights."
+        )
+    if name is None and arguments.config_name is None:
+        raise ValueError(
+            "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name crossvit_15_dagger_240 for random weights."
+        )
+    if name is None and not training:
+        raise ValueError(
+            "--config_name alone gives random weights, which are not worth an evaluation: give --model_name_or_path."
+        )
+    download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    config = load_config(arguments, download)
+    several = config.problem_type == "multi_label_classification"
+    if not training and several != data.multi_label:
+        raise ValueError(
+            f"The model was trained for {'several labels' if several else 'one label'} per image, but these images have "
+            f"{'several' if data.multi_label else 'one'}. Train it on such images first."
+        )
+    matched = None if name is None else data.match_classes(config.id2label, training)
+    if matched is None:
+        if name is not None:
+            message = f"The model has other classes ({listed(config.id2label.values(), 5)}) than the data ({listed(data.classes, 5)})"
+            if not arguments.ignore_mismatched_sizes:
+                raise ValueError(f"{message}: leave out --no_ignore_mismatched_sizes to give it new heads.")
+            PartialState().print(f"{message}: it gets new heads.")
+        config.id2label = dict(enumerate(data.classes))
+        config.label2id = {name: index for index, name in enumerate(data.classes)}
+    config.problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
+
+    processor_name = arguments.image_processor_name or name or arguments.config_name
+    image_processor = load_image_processor(processor_name, config, arguments.image_size, download)
+    if name is None:
+        return CrossViTForImageClassification(config), image_processor, data
+    try:
+        model = CrossViTForImageClassification.from_pretrained(
+            name, config=config, ignore_mismatched_sizes=matched is None, **download
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(str(error)) from error
+    if matched is None:
+        # Loaded heads may fit in size, but they were for other classes.
+        model.classifier = type(model.classifier)(model.config)
+        model.classifier.apply(model._init_weights)
+    return model, image_processor, matched or data
+
+
+# --- reports ---
+
+
+def compute_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """
+    Metrics of scikit-learn, between 0 and 1. `evaluate` has them too, but loads each from the Hub.
+
+    Args:
+        scores: (N, classes).
+        labels: The class of each image, (N,), or 0 and 1 for several labels per image, (N, classes).
+
+    Returns:
+        `accuracy`, `macro_f1` (the mean over the classes that occur) and, with more than five classes, `top_5_accuracy`. For several labels
+        `mean_average_precision`, of all classes that occur in the labels.
+
+    Raises:
+        ValueError: If scores are not finite, or if no image has a label.
+    """
+    wrong = ~np.isfinite(scores).all(axis=-1)
+    if wrong.any():
+        raise ValueError(
+            f"The scores of {wrong.sum()} of {len(scores)} images are not finite, so the training has failed. Use a smaller learning rate, "
+            "or bf16 in place of fp16, in another output folder."
+        )
+    if labels.ndim == 2:
+        occur = labels.any(axis=0)
+        if not occur.any():
+            raise ValueError(
+                "No image has a label, expected at least one: the average precision of no label is not defined. Evaluate on images with labels."
+            )
+        return {"mean_average_precision": float(average_precision_score(labels[:, occur], scores[:, occur]))}
+    predicted = scores.argmax(axis=-1)
+    metrics = {
+        "accuracy": accuracy_score(labels, predicted),
+        "macro_f1": f1_score(labels, predicted, average="macro"),
+    }
+    if scores.shape[-1] > 5:
+        metrics["top_5_accuracy"] = top_k_accuracy_score(labels, scores, k=5, labels=range(scores.shape[-1]))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+# The picture of a run, and the section of the model card that shows it.
+PICTURE = "training.png"
+CARD_TEXT = f"""
+## Training
+
+![Losses, the metric of each evaluation, and the confusion matrix]({PICTURE})
+"""
+
+# With more classes, their names in the confusion matrix would be too small to read.
+MAX_NAMES = 25
+
+
+def draw(function: Callable, *arguments, **kwargs):
+    """Calls a function that draws. A picture that fails is a warning, because it must not take the results with it."""
+    import matplotlib.pyplot as plt
+
+    try:
+        # Names of classes are not formulas, even if they have dollar signs.
+        with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
+            function(*arguments, **kwargs)
+    except Exception as error:
+        warnings.warn(f"The picture could not be drawn, all else is saved: {error!r}", stacklevel=2)
+    finally:
+        plt.close("all")
+
+
+def draw_training(log: list[dict], metric: str, path: Path, labels=None, predictions=None, classes=()):
+    """
+    Draws the losses, the metric and the confusion matrix into the file `path`.
+
+    Args:
+        log: Entries with `step` and some of `loss`, `eval_loss` and `eval_{metric}`, as in `trainer.state.log_history`.
+        labels, predictions: The class of each evaluated image and the predicted one; None for several labels per image.
+        classes: The names of the classes.
+    """
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    figure, axes = plt.subplots(
+        1, 2 if labels is None else 3, figsize=(11 if labels is None else 16, 4.6), layout="constrained"
+    )
+    curves = {"loss": "training", "eval_loss": "evaluation", f"eval_{metric}": metric.replace("_", " ")}
+    for axis, keys in ((axes[0], ("loss", "eval_loss")), (axes[1], (f"eval_{metric}",))):
+        for key in keys:
+            steps, values = zip(*[(entry["step"], entry[key]) for entry in log if key in entry] or [((), ())])
+            axis.plot(steps, values, marker="." if len(steps) < 40 else None, label=curves[key])
+        axis.set_xlabel("step")
+        axis.legend()
+    axes[0].set_ylabel("loss")
+    axes[1].set_ylabel(curves[f"eval_{metric}"])
+    if labels is not None:
+        few = len(classes) <= MAX_NAMES
+        ConfusionMatrixDisplay.from_predictions(
+            labels, predictions, labels=range(len(classes)), display_labels=classes if few else None, normalize="true", ax=axes[2],
+            include_values=len(classes) <= 10, values_format=".2f", xticks_rotation="vertical",
+        )  # fmt: skip
+        if not few:
+            axes[2].set_xticks([])
+            axes[2].set_yticks([])
+        axes[2].set_title("confusion matrix (each row sums to 1)")
+    figure.savefig(path, dpi=110)
+
+
+# --- options ---
+
+
+def parse_arguments(*dataclasses: type, description: str, defaults: dict[str, Any] | None = None) -> tuple:
+    """
+    Reads the options of a script. The command line gives the values, or names one JSON file that gives them.
+
+    Args:
+        defaults: Values in place of those that the dataclasses have.
+
+    Returns:
+        One instance of each dataclass.
+    """
+    parser = HfArgumentParser(dataclasses, description=description)
+    if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
+        return parser.parse_dict({**(defaults or {}), **json.loads(Path(sys.argv[1]).read_text())})
+    parser.set_defaults(**(defaults or {}))
+    *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        options = [option for action in parser._actions for option in action.option_strings]
+        similar = [
+            difflib.get_close_matches(name.split("=")[0], options, 1) for name in unknown if name.startswith("--")
+        ]
+        meant = ", ".join(name for names in similar for name in names)
+        hint = f"; did you mean {meant}?" if meant else ""
+        parser.exit(2, f"unrecognized arguments: {' '.join(unknown)}{hint} (--help lists all arguments)\n")
+    return tuple(parsed)
+
+
+__all__ = [
+    "CARD_TEXT",
+    "PICTURE",
+    "CompleteCheckpoints",
+    "CrossViTTrainer",
+    "ModelArguments",
+    "check_run",
+    "compute_metrics",
+    "draw",
+    "draw_training",
+    "end_after_sigterm",
+    "last_complete_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "parse_arguments",
+    "save_checkpoint",
+    "watch_for_sigterm",
+]

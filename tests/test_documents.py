@@ -40,7 +40,8 @@ from timm.models import get_pretrained_cfg
 from transformers import HfArgumentParser
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, __version__
-from crossvit.convert import PUBLISHED_ACCURACIES, _parser
+from crossvit.configuration.variants import PUBLISHED_ACCURACIES
+from crossvit.weights.convert import _parser
 
 
 ROOT = Path(__file__).parents[1]

@@ -32,7 +32,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.models._hub import save_for_hf
 
-from crossvit.configuration.published_crossvit import imagenet_classes
+from crossvit.configuration.variants import imagenet_classes
 
 
 ROOT = Path(__file__).parents[1]

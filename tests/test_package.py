@@ -109,7 +109,7 @@ def is_own_module(module: str) -> bool:
 
 
 # Modules that are run with `python -m`.
-COMMANDS = ("crossvit.benchmark", "crossvit.convert", "crossvit.explain", "crossvit.export")
+COMMANDS = ("crossvit.inference.fastest", "crossvit.weights.convert", "crossvit.explain", "crossvit.inference.export")
 
 
 def test_imports_go_one_way(capsys):

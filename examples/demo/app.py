@@ -41,7 +41,7 @@ from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, explain
-from crossvit.deployment import find_missing, load_for_deployment
+from crossvit.inference.backends import find_missing, load_for_inference
 
 
 try:  # photos of Apple's phones, where the package is installed
@@ -76,7 +76,7 @@ CSS = """
 .maps figcaption { padding-top: 4px; text-align: center; font-size: 13px }
 """
 
-# read_image announces large images in words of its own.
+# `read_image` says in its own words that an image is too large.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
@@ -95,7 +95,7 @@ def refuse(message: str) -> gr.Error:
 
 
 def check_models(names: list[str]):
-    """Ends the program at a name that is no name on the Hub, and no folder with a CrossViT either."""
+    """Ends the program unless each name is that of a folder with a CrossViT, or can be a name on the Hub."""
     for name in names:
         try:
             if Path(name).is_dir():
@@ -104,16 +104,16 @@ def check_models(names: list[str]):
                 validate_repo_id(name)
         except HFValidationError:
             raise SystemExit(
-                f"error: --models {name} is no folder. Expected the folder of a model, or OWNER/NAME on the Hub."
+                f"error: --models {name} is not a folder. Expected the folder of a model, or OWNER/NAME on the Hub."
             )
         except (OSError, ValueError) as error:
-            raise SystemExit(f"error: --models {name} has no CrossViT: {error}")
+            raise SystemExit(f"error: --models {name} holds no CrossViT: {error}")
 
 
 @lru_cache(maxsize=4)
 def load_model(name: str):
     try:
-        return load_for_deployment(name)
+        return load_for_inference(name)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")
@@ -141,7 +141,7 @@ def read_image(path: str) -> Image.Image:
     except Exception as error:
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
-            reason = "it is no image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
+            reason = "it is not an image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
         elif isinstance(error, Image.DecompressionBombError):
             reason = "it has more than 178 megapixels. Make it smaller"
         raise refuse(f"{Path(path).name} cannot be read: {reason}.")
@@ -161,10 +161,10 @@ def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tens
 
 
 def class_labels(model) -> list[str]:
-    """A label per class. ImageNet has two cranes and two maillots: they get their numbers."""
+    """The label of each class. A name that several classes have gets the index of the class: ImageNet has two cranes and two maillots."""
     names = explain.class_names(model)
     counts = Counter(names.values())
-    return [f"{name} ({number})" if counts[name] > 1 else name for number, name in names.items()]
+    return [f"{name} ({index})" if counts[name] > 1 else name for index, name in names.items()]
 
 
 def classify(path: str | None, model_name: str, size: str):
@@ -178,15 +178,14 @@ def classify(path: str | None, model_name: str, size: str):
     labels = class_labels(model)
     best = probabilities.topk(min(5, len(labels))).indices.tolist()
     height, width = pixel_values.shape[-2:]
-    grids = model.crossvit.choose_grid_sizes(height, width, interpolate_pos_encoding=True)
-    patches = " and ".join(f"{columns} × {rows}" for rows, columns in grids)
+    patches = " and ".join(f"{columns} × {rows}" for rows, columns in explain.grid_sizes(model, pixel_values))
     stages = model.config.num_stages
     return (
         Seen(model_name, pixel_values),
-        {labels[number]: probabilities[number].item() for number in best},
+        {labels[index]: probabilities[index].item() for index in best},
         f"The model saw {width} × {height} pixels, as {patches} patches.",
         gr.Slider(maximum=stages, value=stages),
-        gr.Dropdown([(labels[number], number) for number in best], value=best[0]),
+        gr.Dropdown([(labels[index], index) for index in best], value=best[0]),
     )
 
 
@@ -230,8 +229,8 @@ def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
 
 
 def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks:
-    # Gradio's own step opens the file, and all that it says about what is no image is "Error". `read_image` says more. An instance cannot
-    # have another step, because Gradio makes a new one for each visitor.
+    # Gradio would open the file itself, and say nothing but "Error" about a file that is not an image. `read_image` says more. The class is
+    # changed and not the instance, because Gradio makes a new instance for each visitor.
     gr.Image.preprocess = lambda self, file: file and file.path
     with gr.Blocks(title="CrossViT", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
         seen = gr.State(time_to_live=3600)
@@ -291,7 +290,7 @@ def main():
     photos = importlib.resources.files("sklearn") / "datasets" / "images"
     examples = arguments.examples or [str(photos / name) for name in ("china.jpg", "flower.jpg")]
     if missing := [path for path in examples if not Path(path).is_file()]:
-        raise SystemExit(f"error: --examples {missing[0]} is no file. Expected images.")
+        raise SystemExit(f"error: --examples {missing[0]} is not a file. Expected images.")
     page = build_page(arguments.models, examples, "" if arguments.examples else CREDIT)
     page.queue(max_size=500).launch(
         server_port=arguments.port,

@@ -21,6 +21,7 @@ pipelines give. The Trainer script stands for the four where they share the code
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -65,11 +66,11 @@ def model_folder(script: str, output: Path) -> Path:
     return output / "model" if script == "quickstart.py" else output
 
 
-def start(script: str, arguments: list[str], **environment) -> subprocess.CompletedProcess:
-    """Runs a script as users do. A run that does not end is an error, and its processes are ended."""
+def start(script: str | Path, arguments: list[str], cwd=None, **environment) -> subprocess.CompletedProcess:
+    """Runs a script of examples/, or another one, as users do. A run that does not end is an error, and its processes are ended."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", **environment}
     process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / script), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, str(EXAMPLES / script), *arguments], env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )  # fmt: skip
     workers = []
     try:
@@ -181,10 +182,21 @@ def test_one_option_names_the_same_thing(script):
         assert option in printed, option
 
 
+@ALL_SCRIPTS
+def test_a_script_runs_alone(command, digits, tmp_path, script):
+    """As a user copies it: from an empty folder, with the installed package and nothing beside it."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(EXAMPLES / script, alone)
+    process = start(alone / script, command(script, digits), cwd=alone)
+    assert process.returncode == 0, process.stdout[-2000:]
+    assert {path.name for path in alone.iterdir()} == {script}
+
+
 def test_one_place_reads_images():
-    """Pillow's `open` ignores the orientation that pipelines obey, so it is called in one file only, and in the demo, which stands alone."""
+    """Pillow's `open` ignores the orientation that pipelines obey, so only `read_image` calls it, and the demo, which stands alone."""
     readers = {path.name for path in EXAMPLES.rglob("*.py") if "Image.open(" in path.read_text()}
-    assert readers == {"image_reading.py", "app.py"}
+    assert readers == {"app.py"}
 
 
 # --- evaluation alone ---
@@ -281,9 +293,9 @@ def test_label_smoothing_and_class_weights_together(run_here, command, digits_co
     assert not any(torch.equal(weights[first], weights[second]) for first, second in ((0, 1), (0, 2), (1, 2)))
 
 
-def test_the_loss_is_that_of_torch(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from common.image_model import classification_loss
+@pytest.mark.parametrize("script", list(SCRIPTS)[1:3])
+def test_the_loss_is_that_of_torch(script):
+    classification_loss = runpy.run_path(str(EXAMPLES / script))["classification_loss"]
 
     class Outputs:
         logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))

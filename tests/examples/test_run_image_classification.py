@@ -20,7 +20,9 @@ precision and class weights are compared with scikit-learn and with a direct com
 
 import contextlib
 import csv
+import importlib
 import json
+import pickle
 import runpy
 import shutil
 import sqlite3
@@ -245,7 +247,7 @@ def test_class_weights(digits, tmp_path, run):
     run("--train_dir", tmp_path / "few", "--class_weights", "balanced")
     script = runpy.run_path(str(EXAMPLES / SCRIPT))
     arguments = script["DataArguments"](train_dir=str(tmp_path / "few"))
-    weights = script["class_weights"](script["load_images"](arguments, seed=0, output=tmp_path))
+    weights = script["load_images"](arguments, seed=0, output=tmp_path).class_weights()
     assert weights.tolist() == pytest.approx([0.7, 7.0, 0.7])  # 42 images, 14 per class on average
 
     class Outputs:
@@ -260,6 +262,22 @@ def test_class_weights(digits, tmp_path, run):
     assert script["classification_loss"](Outputs, labels, 8, weights=weights).item() == pytest.approx(
         sum(losses).item() / 8
     )
+
+
+def test_turns_and_flips(monkeypatch):
+    """Each of the eight ways to lay a square comes, and no pixel is changed; a transform survives pickling for new processes."""
+    processor = CrossViTImageProcessor.from_image_size(12, crop_pct=1.0)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    script = importlib.import_module("run_image_classification")
+    options = script.AugmentationArguments(random_crop_scale=1.0, vertical_flip=True, quarter_turns=True)
+    transform = pickle.loads(pickle.dumps(script.TrainingTransform(processor, options)))
+    square = Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).convert("RGB")
+    torch.manual_seed(0)
+    seen = {transform(square).numpy().tobytes() for _ in range(100)}
+    plain = processor(square, return_tensors="pt").pixel_values[0]
+    turned = [torch.rot90(plain, turn, (1, 2)) for turn in range(4)]
+    expected = {image.contiguous().numpy().tobytes() for turn in turned for image in (turn, turn.flip(2))}
+    assert seen == expected and len(expected) == 8
 
 
 @pytest.fixture

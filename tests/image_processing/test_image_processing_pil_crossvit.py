@@ -28,7 +28,7 @@ from timm.data import create_transform
 from transformers import AutoImageProcessor
 
 from crossvit import CrossViTImageProcessor, CrossViTImageProcessorPil
-from crossvit.image_processing import image_processing_pil_crossvit
+from crossvit.image_processing import base
 
 
 KINDS = [
@@ -202,6 +202,6 @@ def test_more_than_8_bits_in_an_array_are_refused(processor_class):
 
 def test_more_than_8_bits_in_an_image_are_warned_of(photos, monkeypatch):
     warnings = []
-    monkeypatch.setattr(image_processing_pil_crossvit.logger, "warning_once", warnings.append)
+    monkeypatch.setattr(base.logger, "warning_once", warnings.append)
     CrossViTImageProcessorPil()([photos["landscape"], photos["16-bit"]])
     assert len(warnings) == 1 and "'I;16' has more than 8 bits per channel" in warnings[0]

@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_map
 from transformers import Trainer, TrainingArguments
 
 from crossvit import CrossViTBackbone, CrossViTConfig, CrossViTForImageClassification, CrossViTModel
-from crossvit.modeling_crossvit import CrossViTCrossAttention, CrossViTDropPath, drop_path_rates
+from crossvit.modeling_crossvit import CrossViTAttention, CrossViTDropPath, drop_path_rates
 
 
 @pytest.fixture
@@ -106,8 +106,6 @@ REBUILD = {
 def test_outputs_survive_rebuilding(model, pixel_values, kind, requested):
     """Many tools make a new output of the items of one, so an attribute that is no item would be lost."""
     inputs = {"pixel_values": pixel_values, "output_hidden_states": requested, "output_attentions": requested}
-    # An exported program has keys and values of all tokens, as eager attention has, so that the order of the additions is the same.
-    model.set_attn_implementation("eager")
     expected, rebuilt = model.crossvit(**inputs), REBUILD[kind](model.crossvit, inputs)
     assert type(rebuilt) is type(expected) and rebuilt is not expected
     assert (rebuilt.branch_hidden_states is not None) == requested
@@ -187,7 +185,7 @@ def cross_attention_allocations(size: int) -> tuple[int, int]:
     """Bytes that a cross-attention allocates in eager mode for an image of `size` pixels, and its largest tensor's elements."""
     config = CrossViTConfig.from_variant("crossvit_tiny_240")
     config._attn_implementation = "eager"
-    attention = CrossViTCrossAttention(config, branch=0).eval()
+    attention = CrossViTAttention(config, branch=0).eval()
     total, largest = 0, 0
 
     class Allocations(TorchDispatchMode):
@@ -200,7 +198,8 @@ def cross_attention_allocations(size: int) -> tuple[int, int]:
             return output
 
     with torch.no_grad(), Allocations():
-        attention(torch.zeros(1, 1 + (size // 12) ** 2, config.hidden_sizes[0]))
+        tokens = torch.zeros(1, 1 + (size // 12) ** 2, config.hidden_sizes[0])
+        attention(tokens[:, :1], tokens)
     return total, largest
 
 
@@ -222,8 +221,8 @@ def test_configured_attention_is_what_runs(model, pixel_values, monkeypatch):
     )
     model.set_attn_implementation("sdpa")
     model(pixel_values)
-    # Self-attention of 17 and 5 tokens. The cross-attentions, with one query each, need no keys and values.
-    assert calls == [17, 5, 5] * 2
+    # Self-attention of 17 and 5 tokens, then a cross-attention with one query in each branch.
+    assert calls == [17, 5, 5, 1, 1] * 2
     calls.clear()
     model.set_attn_implementation("eager")
     model(pixel_values)
@@ -401,10 +400,22 @@ def test_initialisation_is_the_release_s():
     [
         (None, False, r"You have to specify pixel_values: got NoneType.*image_processor\(images"),
         ([[1.0]], False, "got list, expected a tensor"),
-        (torch.zeros(1, 3, 48, 48, dtype=torch.uint8), False, r"dtype torch.uint8.*image processor first"),
-        (torch.zeros(3, 48, 48), False, r"shape \(3, 48, 48\), expected.*unsqueeze\(0\)"),
-        (torch.zeros(1, 48, 48, 3), False, r"so 48 channels, expected.*put the channels before height and width"),
-        (torch.zeros(1, 1, 48, 48), False, r"so 1 channels.*Convert images to RGB"),
+        (
+            torch.zeros(1, 3, 48, 48, dtype=torch.uint8),
+            False,
+            r"dtype torch.uint8 and shape.*The image processor makes it",
+        ),
+        (
+            torch.zeros(3, 48, 48),
+            False,
+            r"shape \(3, 48, 48\), expected floating point of shape \(batch_size, 3,.*unsqueeze\(0\)",
+        ),
+        (torch.zeros(1, 48, 48, 3), False, r"shape \(1, 48, 48, 3\), expected.*channels come before height and width"),
+        (
+            torch.zeros(1, 1, 48, 48),
+            False,
+            r"shape \(1, 1, 48, 48\), expected.*The image processor makes it from images of any kind",
+        ),
         (
             torch.zeros(1, 3, 60, 48),
             False,

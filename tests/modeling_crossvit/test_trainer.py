@@ -19,16 +19,30 @@ tests/examples/test_nothing_lost.py kills whole runs.
     pytest tests/modeling_crossvit/test_trainer.py          about 10 seconds
 """
 
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from crossvit import CrossViTForImageClassification
-from crossvit.trainer import COMPLETE, CompleteCheckpoints, CrossViTTrainer, last_complete_checkpoint
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import ImageData
+from crossvit.trainer import (
+    COMPLETE,
+    CompleteCheckpoints,
+    CrossViTTrainer,
+    check_run,
+    compute_metrics,
+    draw,
+    draw_training,
+    last_complete_checkpoint,
+    load_image_processor,
+)
 
 
 @pytest.fixture
@@ -179,3 +193,60 @@ def test_trainer_must_not_remove_checkpoints(tmp_path):
     arguments = TrainingArguments(str(tmp_path), save_total_limit=2, use_cpu=True)
     with pytest.raises(ValueError, match="save_total_limit is 2, expected None: give it to CompleteCheckpoints"):
         CompleteCheckpoints(2).on_train_begin(arguments, TrainerState(), None)
+
+
+# --- runs, models and reports ---
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_that_are_not_finite(multi_label):
+    scores = np.zeros((4, 8))
+    scores[1] = np.nan
+    references = np.eye(8, dtype=int)[:4] if multi_label else [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="The scores of 1 of 4 images are not finite, so the training has failed"):
+        compute_metrics(scores, np.array(references))
+
+
+def test_names_are_no_formulas(tmp_path):
+    names = ["$x_", "50%_", "two\nlines", "$\\frac$"]
+    log = [{"step": 1, "loss": 1.0, "eval_accuracy": 0.5}]
+    labels = np.arange(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(draw_training, log, "accuracy", tmp_path / "a.png", labels, labels, names)
+    assert Image.open(tmp_path / "a.png").width > 1000
+    with pytest.warns(UserWarning, match="could not be drawn, all else is saved: .*FileNotFoundError"):
+        draw(draw_training, log, "accuracy", tmp_path / "no" / "a.png")
+
+
+def test_a_folder_with_another_run(tmp_path):
+    """What differs is said. A folder without results may be taken."""
+    data = ImageData({}, ["a", "b"], False, "1")
+    check_run(tmp_path, data, {"learning_rate": 0.1, "images_per_step": 8})
+    check_run(tmp_path, data, {"learning_rate": 0.1, "images_per_step": 16})  # nothing was trained yet
+    (tmp_path / "checkpoint-1").mkdir()
+    check_run(tmp_path, data, {"learning_rate": 0.1, "images_per_step": 16})
+    other = ImageData({}, ["a", "c"], False, "2")
+    before = (tmp_path / "run.json").read_text()
+    with pytest.raises(ValueError) as error:
+        check_run(tmp_path, other, {"learning_rate": 0.2, "images_per_step": 8})
+    for part in (
+        "the training images or their labels",
+        "the classes: a, b, now a, c",
+        "learning_rate: 0.1, now 0.2",
+        "images_per_step: 16, now 8",
+    ):
+        assert part in str(error.value)
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_another_image_size_keeps_the_preprocessing(tmp_path):
+    """Also the part of the image that is shown, whether the size is that of the shorter side or of both."""
+    config, load = CrossViTConfig.from_variant("crossvit_tiny_240"), load_image_processor
+    for name, size, expected in (("side", {"shortest_edge": 240}, {"shortest_edge": 480}), ("sides", {"height": 250, "width": 300}, {"height": 500, "width": 600})):  # fmt: skip
+        CrossViTImageProcessor(size=size, crop_size={"height": 240, "width": 240}, resample=2).save_pretrained(
+            tmp_path / name
+        )
+        changed = load(str(tmp_path / name), config, 480, {})
+        assert {side: changed.size[side] for side in expected} == expected and changed.resample == 2
+        assert changed.crop_size["height"] == changed.crop_size["width"] == 480

@@ -1,0 +1,296 @@
+# Copyright 2026 The transformers-crossvit authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The forms in which a model is deployed, and the commands about them: every form gives the numbers of the model as it is, by the code that
+the benchmark recommends; the benchmark recommends what is fast and keeps the labels; an exported folder works in a pipeline, and a failure
+leaves the folder that was there. The reference is the model in PyTorch without changes.
+
+    pytest tests/inference/test_backends.py             two minutes, most of them in exporters
+    pytest tests/inference/test_backends.py -m slow     the compiled forms, two minutes
+"""
+
+import re
+import shlex
+import time
+
+import pytest
+import torch
+from parity import randomize_, relative_difference
+from PIL import Image
+from small_models import small_config
+from torch._dynamo.utils import counters
+from transformers import AutoImageProcessor, pipeline
+from transformers.exporters import ExportedModel
+
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, benchmark, deployment, export
+from crossvit.inference.backends import BACKENDS, Form, compile_layers, load_exported
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A small model whose weights are as large as trained ones."""
+    folder = tmp_path_factory.mktemp("deployment") / "model"
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(small_config(id2label=dict(enumerate("abcde")), label2id=None))
+    randomize_(model)
+    model.save_pretrained(folder)
+    CrossViTImageProcessor.from_image_size(48).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    return CrossViTForImageClassification.from_pretrained(model_folder).eval()
+
+
+@pytest.fixture(scope="module")
+def openvino_folder(model_folder):
+    folder = model_folder.parent / "openvino"
+    export.main([str(model_folder), str(folder), "--format", "openvino"])
+    return folder
+
+
+def run(command, *arguments) -> None:
+    command.main([str(argument) for argument in arguments])
+
+
+def refuse(capsys, command, *arguments) -> str:
+    """Runs the command, which must end with an error and a code other than 0."""
+    with pytest.raises(SystemExit) as error:
+        run(command, *arguments)
+    assert error.value.code not in (0, None)
+    return str(error.value.code) + capsys.readouterr().err
+
+
+@torch.no_grad()
+def logits(model, pixel_values) -> torch.Tensor:
+    return model(pixel_values=pixel_values).logits.float()
+
+
+# A compiler takes half a minute for even this model.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else [])
+        for name, form in BACKENDS.items()
+    ],
+)
+def test_code_of_each_form(name, model_folder, model, digits, tmp_path, monkeypatch):
+    """The command and the code that are recommended, for batches of other sizes than the exporter's example."""
+    images = deployment.read_images(digits, CrossViTImageProcessor.from_pretrained(model_folder), 9)
+    monkeypatch.chdir(tmp_path)
+    torch.compiler.reset()
+    form = BACKENDS[name]
+    if form.command:
+        command = shlex.split(form.command.format(model=model_folder, images=digits))
+        assert command[:3] == ["python", "-m", "crossvit.inference.export"]
+        run(export, *command[3:])
+    variables = {}
+    exec(form.code.format(model=model_folder), variables)
+    limit = 0.2 if "int8" in name else 0.03 if "bfloat16" in name or name == "OpenVINO" else 1e-5
+    for batch in (images[:8], images[8:]):
+        assert relative_difference(logits(variables["model"], batch), logits(model, batch)) < limit
+
+
+@pytest.mark.parametrize("fusions", [False, True])
+def test_compiled_layers_share_their_graphs(fusions, pixel_values):
+    """One graph for the layers of a branch, and one for its fusions. Other sizes of the batch do not end the compilation."""
+    torch.manual_seed(0)
+    model = CrossViTForImageClassification(small_config(num_stages=3, depths=[3, 4])).eval()
+    batches = [pixel_values.repeat(2, 1, 1, 1)[:count] for count in (2, 1, 3, 4)]
+    expected = [logits(model, batch) for batch in batches]
+    torch.compiler.reset()
+    counters.clear()
+    assert compile_layers(model, fusions, backend="eager") is model
+    graphs = []
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for batch, numbers in zip(batches, expected):
+            torch.testing.assert_close(logits(model, batch), numbers)
+            graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == ([4, 8, 12, 12] if fusions else [2, 4, 6, 6])
+
+
+def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, caplog):
+    assert {path.name for path in openvino_folder.iterdir()} >= {
+        "config.json",
+        "export.json",
+        "openvino_model.bin",
+        "openvino_model.xml",
+        "preprocessor_config.json",
+    }
+    images = [Image.open(path) for path in sorted(digits.rglob("*.png"))[:5]]
+    exported = load_exported(openvino_folder, config={"INFERENCE_PRECISION_HINT": "f32"})
+    image_processor = AutoImageProcessor.from_pretrained(openvino_folder)
+    classifier = pipeline("image-classification", model=exported, image_processor=image_processor, device="cpu")
+    expected = pipeline("image-classification", model=str(model_folder), device="cpu")(images)
+    for batch_size in (1, 3):
+        for found, right in zip(classifier(images, batch_size=batch_size), expected, strict=True):
+            assert [score["label"] for score in found] == [score["label"] for score in right]
+            assert found[0]["score"] == pytest.approx(right[0]["score"], abs=1e-5)
+    assert "ImageClassificationPipeline" in repr(classifier)
+    assert not caplog.records
+
+
+def test_load_exported_refuses_other_folders(model_folder):
+    with pytest.raises(
+        ValueError, match="holds no exported model: there is no export.json. .*python -m crossvit.inference.export"
+    ):
+        load_exported(model_folder)
+
+
+def test_export_replaces_all_or_nothing(openvino_folder, model_folder, capsys, monkeypatch):
+    arguments = (model_folder, openvino_folder, "--format", "openvino")
+    assert "already holds a model. Give another folder, or --overwrite" in refuse(capsys, export, *arguments)
+
+    def full_disk(self, folder):
+        (folder / "openvino_model.xml").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in openvino_folder.iterdir()}
+    neighbours = sorted(openvino_folder.parent.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportedModel, "save_pretrained", full_disk)
+        assert "No space left on device" in refuse(capsys, export, *arguments, "--overwrite")
+    assert {path.name: path.read_bytes() for path in openvino_folder.iterdir()} == before
+    assert sorted(openvino_folder.parent.iterdir()) == neighbours
+
+    run(export, *arguments, "--overwrite")
+    assert f'load_exported("{openvino_folder}")' in capsys.readouterr().out
+    (openvino_folder / "thesis.doc").write_text("mine")
+    assert "holds thesis.doc, which no saved model has" in refuse(capsys, export, *arguments, "--overwrite")
+    (openvino_folder / "thesis.doc").unlink()
+
+
+def test_export_refuses_mistakes(model_folder, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "exported"
+    arguments = (model_folder, output, "--format", "openvino")
+    assert "--int8 and --images go together" in refuse(capsys, export, *arguments, "--int8")
+    assert "--int8 and --images go together" in refuse(capsys, export, *arguments, "--images", tmp_path)
+    int8 = (*arguments, "--int8", "--images")
+    onnx = (model_folder, output, "--format", "onnx", "--int8", "--images", tmp_path)
+    assert "int8 is for openvino, got onnx" in refuse(capsys, export, *onnx)
+    assert f"{tmp_path} holds no images" in refuse(capsys, export, *int8, tmp_path)
+    assert "is no folder" in refuse(capsys, export, *int8, tmp_path / "missing")
+    (tmp_path / "photo.png").write_text("text")
+    assert "photo.png cannot be read as an image" in refuse(capsys, export, *int8, tmp_path)
+    monkeypatch.setattr(deployment, "find_spec", lambda package: None if package == "nncf" else package)
+    message = refuse(capsys, export, *int8, tmp_path)
+    assert 'needs nncf, which is not installed: pip install "transformers-crossvit[export]"' in message
+    assert not output.exists()
+
+
+def small_forms(monkeypatch, **others) -> None:
+    """The first two forms, and others from functions of the model that return a function of the pixel values."""
+    forms = {name: BACKENDS[name] for name in ("eager", "fused")}
+    forms |= {name: Form(lambda model, _, make=make: make(model), f"# {name}") for name, make in others.items()}
+    monkeypatch.setattr(benchmark, "BACKENDS", forms)
+
+
+def rows_of(printed: str) -> dict[str, list[str]]:
+    lines = re.findall(r"^\| (.*) \|$", printed, re.M)
+    return {cells[0]: cells[1:] for cells in (line.split(" | ") for line in lines)}
+
+
+def test_ratios_are_of_the_same_round():
+    """A round in which the machine is ten times as slow changes nothing, because it meets both contenders."""
+    assert benchmark.ratios([1.0, 10.0, 2.0, 0.5, 1.0], [2.0, 20.0, 4.0, 2.0, 3.0]) == (2.0, 2.0, 3.0)
+
+
+def test_contenders_take_turns_in_changing_order(monkeypatch):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    monkeypatch.setattr(benchmark, "seconds_of", lambda call, repeats=1: call() or 0.06)
+    times = benchmark.interleave(calls, seconds=0.06 * 3 * 8)
+    rounds = ["".join(order[start : start + 3]) for start in range(6, len(order), 3)]
+    assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds) and len(rounds) == 8
+    assert len(set(rounds)) > 2
+    assert times == {name: [0.06] * 8 for name in "abc"}
+
+
+def test_benchmark_recommends_the_fastest(model_folder, digits, capsys, monkeypatch):
+    """A form that answers at once keeps the labels if it knows them, and is recommended; one that does not know them never is."""
+
+    def knows(model):
+        answers = {}
+
+        def predict(pixel_values):
+            key = pixel_values.sum().item()
+            if key not in answers:
+                answers[key] = logits(model, pixel_values)
+            time.sleep(0.0005)  # slower than to guess
+            return answers[key]
+
+        return predict
+
+    def guesses(model):
+        return lambda pixel_values: torch.eye(5)[pixel_values.shape[0] * [0]]
+
+    small_forms(monkeypatch, knows=knows, guesses=guesses, breaks=lambda model: 1 / 0)
+    run(benchmark, model_folder, "--images", digits, "--batch_size", 2, 5, "--rounds", 5)
+    printed, progress = capsys.readouterr()
+    rows = rows_of(printed)
+    assert list(rows) == ["form", "---", "eager", "fused", "knows", "guesses", "breaks"]
+    assert rows["eager"][1] == rows["fused"][1] == rows["knows"][1] == "42 of 42"
+    assert rows["guesses"][1] != "42 of 42"
+    assert rows["breaks"][0] == "failed: ZeroDivisionError: division by zero"
+    for cells in (rows["eager"], rows["fused"], rows["knows"], rows["guesses"]):
+        assert re.fullmatch(r"\d+\.\d s", cells[0])
+        for milliseconds, ratio in (cells[2:4], cells[4:6]):
+            assert re.fullmatch(r"\d+\.\d ms", milliseconds)
+            middle, low, high = map(float, re.fullmatch(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", ratio).groups())
+            assert low <= middle <= high
+    assert rows["eager"][3] == "1.00 (1.00 to 1.00)"
+    assert "Not recommended, because fewer than 99 % of the labels are equal: guesses." in printed
+    assert "Fastest for batches of 2 and 5: knows.\n\n# knows\nlogits = model(pixel_values" in printed
+    assert "rounds: 100%" in progress
+
+
+def test_benchmark_of_exported_forms(model_folder, digits, capsys, monkeypatch):
+    """The forms themselves, in one process with the others; a package that is missing costs a row and nothing else."""
+    monkeypatch.setattr(deployment, "find_spec", lambda package: None if package == "onnxruntime" else package)
+    names = ("ONNX Runtime", "OpenVINO, float32", "OpenVINO, int8")
+    run(benchmark, model_folder, "--images", digits, "--forms", *names, "--rounds", 2)
+    rows = rows_of(capsys.readouterr().out)
+    assert list(rows)[2:] == ["eager", *names]
+    assert rows["ONNX Runtime"][0] == 'needs onnxruntime: pip install "transformers-crossvit[export]"'
+    assert rows["OpenVINO, float32"][1] == "42 of 42"
+    assert int(rows["OpenVINO, int8"][1].split()[0]) > 30
+
+
+def test_int8_is_calibrated_on_other_images_than_labels_are_compared_on(model, monkeypatch):
+    seen = {}
+
+    def make(model, calibration):
+        seen["calibration"] = calibration
+        return lambda images: seen.setdefault("compared", []).append(images) or logits(model, images)
+
+    monkeypatch.setattr(
+        benchmark, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Form(make, "", needs_calibration=True)}
+    )
+    images = torch.arange(10.0).view(-1, 1, 1, 1).expand(-1, 3, 48, 48)
+    benchmark.measure(model, images, [2], ["eager", "int8"], rounds=2)
+    assert seen["calibration"][:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
+    assert set(torch.cat(seen["compared"])[:, 0, 0, 0].tolist()) == {1, 3, 5, 7, 9}
+
+
+def test_benchmark_refuses_mistakes(model_folder, digits, tmp_path, capsys):
+    few = ("--images", digits / "validation" / "one", "--batch_size", 5)
+    assert "gave 8 images" in (message := refuse(capsys, benchmark, model_folder, *few))
+    assert "give at least 10 images, or a smaller --batch_size" in message
+    assert "holds no images" in refuse(capsys, benchmark, model_folder, "--images", tmp_path)
+    assert "--rounds 1 is too small: expected at least 2" in refuse(
+        capsys, benchmark, model_folder, "--images", digits, "--rounds", 1
+    )
+    assert "invalid choice: 'warp'" in refuse(capsys, benchmark, model_folder, "--images", digits, "--forms", "warp")
+    assert "error: " in refuse(capsys, benchmark, tmp_path / "missing", "--images", digits)
