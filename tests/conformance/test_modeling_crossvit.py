@@ -52,7 +52,7 @@ class CrossViTBackboneTest(contribution.CrossViTBackboneTest):
 
 
 class CrossViTModelTest(
-    TrainingTesterMixin, FSDPTesterMixin, TensorParallelTesterMixin, contribution.CrossViTModelTest
+    contribution.CrossViTModelTest, TrainingTesterMixin, FSDPTesterMixin, TensorParallelTesterMixin
 ):
     def setUp(self):
         super().setUp()
@@ -104,10 +104,10 @@ class CrossViTModelTest(
         gradients, runs = self.backbone_gradients()
         self.assertEqual(set(runs.values()), {1})
         for name, gradient in gradients.items():
-            # The last fusion changes the CLS tokens alone, and these are not in the feature maps. The softmax of a fusion cancels the bias
-            # of the keys.
-            is_zero = name.startswith("stages.1.fusions.") or name.endswith("cross_attention.k_proj.bias")
-            self.assertEqual(gradient.any(), not is_zero, name)
+            # The last fusion changes the CLS tokens alone, and these are not in the feature maps. The softmax cancels the bias of the keys
+            # but for rounding.
+            is_zero = name.startswith("stages.1.fusions.") or name.endswith("k_proj.bias")
+            self.assertEqual(gradient.abs().max() > 1e-15, not is_zero, name)
 
     def check_training_gradient_checkpointing(self, gradient_checkpointing_kwargs=None):
         super().check_training_gradient_checkpointing(gradient_checkpointing_kwargs)
