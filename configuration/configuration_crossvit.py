@@ -120,9 +120,9 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
             values = [list(value) if isinstance(value, tuple) else value for value in getattr(self, name)]
             setattr(self, name, values)
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
+        super().__post_init__(**kwargs)
         if self.stage_names:  # Without any, the validation below says what is wrong.
             self.set_output_features_output_indices(out_features, out_indices)
-        super().__post_init__(**kwargs)
 
     @property
     def image_size(self) -> int | list[int] | tuple[int, int]:

@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The forms in which a model is deployed, and the commands about them: every form gives the numbers of the model as it is, by the code that
-the benchmark recommends; the benchmark recommends what is fast and keeps the labels; an exported folder works in a pipeline, and a failure
+The ways to run a trained model, and the commands about them: every backend gives the numbers of the model as it is, by the code that
+the command recommends; it recommends what is fast and keeps the labels; an exported folder works in a pipeline, and a failure
 leaves the folder that was there. The reference is the model in PyTorch without changes.
 
     pytest tests/inference/test_backends.py             two minutes, most of them in exporters
@@ -33,14 +33,15 @@ from transformers import AutoImageProcessor, pipeline
 from transformers.exporters import ExportedModel
 
 from benchmarks.parity import randomize_, relative_difference
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, benchmark, deployment, export
-from crossvit.inference.backends import BACKENDS, Form, compile_layers, load_exported
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.inference import backends, export, fastest
+from crossvit.inference.backends import BACKENDS, Backend, compile_layers, load_exported
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     """A small model whose weights are as large as trained ones."""
-    folder = tmp_path_factory.mktemp("deployment") / "model"
+    folder = tmp_path_factory.mktemp("model") / "model"
     torch.manual_seed(0)
     model = CrossViTForImageClassification(small_config(id2label=dict(enumerate("abcde")), label2id=None))
     randomize_(model)
@@ -86,9 +87,9 @@ def logits(model, pixel_values) -> torch.Tensor:
         for name, form in BACKENDS.items()
     ],
 )
-def test_code_of_each_form(name, model_folder, model, digits, tmp_path, monkeypatch):
+def test_code_of_each_backend(name, model_folder, model, digits, tmp_path, monkeypatch):
     """The command and the code that are recommended, for batches of other sizes than the exporter's example."""
-    images = deployment.read_images(digits, CrossViTImageProcessor.from_pretrained(model_folder), 9)
+    images = backends.read_images(digits, CrossViTImageProcessor.from_pretrained(model_folder), 9)
     monkeypatch.chdir(tmp_path)
     torch.compiler.reset()
     form = BACKENDS[name]
@@ -184,17 +185,17 @@ def test_export_refuses_mistakes(model_folder, tmp_path, capsys, monkeypatch):
     assert "is not a folder" in refuse(capsys, export, *int8, tmp_path / "missing")
     (tmp_path / "photo.png").write_text("text")
     assert "photo.png cannot be read as an image" in refuse(capsys, export, *int8, tmp_path)
-    monkeypatch.setattr(deployment, "find_spec", lambda package: None if package == "nncf" else package)
+    monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "nncf" else package)
     message = refuse(capsys, export, *int8, tmp_path)
     assert 'needs nncf, which is not installed: pip install "transformers-crossvit[export]"' in message
     assert not output.exists()
 
 
-def small_forms(monkeypatch, **others) -> None:
-    """The first two forms, and others from functions of the model that return a function of the pixel values."""
-    forms = {name: BACKENDS[name] for name in ("eager", "fused")}
-    forms |= {name: Form(lambda model, _, make=make: make(model), f"# {name}") for name, make in others.items()}
-    monkeypatch.setattr(benchmark, "BACKENDS", forms)
+def small_backends(monkeypatch, **others) -> None:
+    """The first two backends, and others from functions of the model that return a function of the pixel values."""
+    chosen = {name: BACKENDS[name] for name in ("eager", "optimized")}
+    chosen |= {name: Backend(lambda model, _, make=make: make(model), f"# {name}") for name, make in others.items()}
+    monkeypatch.setattr(fastest, "BACKENDS", chosen)
 
 
 def rows_of(printed: str) -> dict[str, list[str]]:
@@ -204,21 +205,21 @@ def rows_of(printed: str) -> dict[str, list[str]]:
 
 def test_ratios_are_of_the_same_round():
     """A round in which the machine is ten times as slow changes nothing, because it meets both contenders."""
-    assert benchmark.ratios([1.0, 10.0, 2.0, 0.5, 1.0], [2.0, 20.0, 4.0, 2.0, 3.0]) == (2.0, 2.0, 3.0)
+    assert fastest.ratios([1.0, 10.0, 2.0, 0.5, 1.0], [2.0, 20.0, 4.0, 2.0, 3.0]) == (2.0, 2.0, 3.0)
 
 
 def test_contenders_take_turns_in_changing_order(monkeypatch):
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
-    monkeypatch.setattr(benchmark, "seconds_of", lambda call, repeats=1: call() or 0.06)
-    times = benchmark.interleave(calls, seconds=0.06 * 3 * 8)
+    monkeypatch.setattr(fastest, "seconds_of", lambda call, repeats=1: call() or 0.06)
+    times = fastest.interleave(calls, seconds=0.06 * 3 * 8)
     rounds = ["".join(order[start : start + 3]) for start in range(6, len(order), 3)]
     assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds) and len(rounds) == 8
     assert len(set(rounds)) > 2
     assert times == {name: [0.06] * 8 for name in "abc"}
 
 
-def test_benchmark_recommends_the_fastest(model_folder, digits, capsys, monkeypatch):
+def test_fastest_recommends_the_fastest(model_folder, digits, capsys, monkeypatch):
     """A form that answers at once keeps the labels if it knows them, and is recommended; one that does not know them never is."""
 
     def knows(model):
@@ -236,15 +237,15 @@ def test_benchmark_recommends_the_fastest(model_folder, digits, capsys, monkeypa
     def guesses(model):
         return lambda pixel_values: torch.eye(5)[pixel_values.shape[0] * [0]]
 
-    small_forms(monkeypatch, knows=knows, guesses=guesses, breaks=lambda model: 1 / 0)
-    run(benchmark, model_folder, "--images", digits, "--batch_size", 2, 5, "--rounds", 5)
+    small_backends(monkeypatch, knows=knows, guesses=guesses, breaks=lambda model: 1 / 0)
+    run(fastest, model_folder, "--images", digits, "--batch_size", 2, 5, "--rounds", 5)
     printed, progress = capsys.readouterr()
     rows = rows_of(printed)
-    assert list(rows) == ["form", "---", "eager", "fused", "knows", "guesses", "breaks"]
-    assert rows["eager"][1] == rows["fused"][1] == rows["knows"][1] == "42 of 42"
+    assert list(rows) == ["backend", "---", "eager", "optimized", "knows", "guesses", "breaks"]
+    assert rows["eager"][1] == rows["optimized"][1] == rows["knows"][1] == "42 of 42"
     assert rows["guesses"][1] != "42 of 42"
     assert rows["breaks"][0] == "failed: ZeroDivisionError: division by zero"
-    for cells in (rows["eager"], rows["fused"], rows["knows"], rows["guesses"]):
+    for cells in (rows["eager"], rows["optimized"], rows["knows"], rows["guesses"]):
         assert re.fullmatch(r"\d+\.\d s", cells[0])
         for milliseconds, ratio in (cells[2:4], cells[4:6]):
             assert re.fullmatch(r"\d+\.\d ms", milliseconds)
@@ -256,11 +257,11 @@ def test_benchmark_recommends_the_fastest(model_folder, digits, capsys, monkeypa
     assert "rounds: 100%" in progress
 
 
-def test_benchmark_of_exported_forms(model_folder, digits, capsys, monkeypatch):
-    """The forms themselves, in one process with the others; a package that is missing costs a row and nothing else."""
-    monkeypatch.setattr(deployment, "find_spec", lambda package: None if package == "onnxruntime" else package)
+def test_fastest_of_exported_backends(model_folder, digits, capsys, monkeypatch):
+    """The backends themselves, in one process with the others; a package that is missing costs a row and nothing else."""
+    monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else package)
     names = ("ONNX Runtime", "OpenVINO, float32", "OpenVINO, int8")
-    run(benchmark, model_folder, "--images", digits, "--forms", *names, "--rounds", 2)
+    run(fastest, model_folder, "--images", digits, "--backends", *names, "--rounds", 2)
     rows = rows_of(capsys.readouterr().out)
     assert list(rows)[2:] == ["eager", *names]
     assert rows["ONNX Runtime"][0] == 'needs onnxruntime: pip install "transformers-crossvit[export]"'
@@ -276,21 +277,21 @@ def test_int8_is_calibrated_on_other_images_than_labels_are_compared_on(model, m
         return lambda images: seen.setdefault("compared", []).append(images) or logits(model, images)
 
     monkeypatch.setattr(
-        benchmark, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Form(make, "", needs_calibration=True)}
+        fastest, "BACKENDS", {"eager": BACKENDS["eager"], "int8": Backend(make, "", needs_calibration=True)}
     )
     images = torch.arange(10.0).view(-1, 1, 1, 1).expand(-1, 3, 48, 48)
-    benchmark.measure(model, images, [2], ["eager", "int8"], rounds=2)
+    fastest.measure(model, images, [2], ["eager", "int8"], rounds=2)
     assert seen["calibration"][:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
     assert set(torch.cat(seen["compared"])[:, 0, 0, 0].tolist()) == {1, 3, 5, 7, 9}
 
 
-def test_benchmark_refuses_mistakes(model_folder, digits, tmp_path, capsys):
+def test_fastest_refuses_mistakes(model_folder, digits, tmp_path, capsys):
     few = ("--images", digits / "validation" / "one", "--batch_size", 5)
-    assert "gave 8 images" in (message := refuse(capsys, benchmark, model_folder, *few))
+    assert "gave 8 images" in (message := refuse(capsys, fastest, model_folder, *few))
     assert "give at least 10 images, or a smaller --batch_size" in message
-    assert "holds no images" in refuse(capsys, benchmark, model_folder, "--images", tmp_path)
+    assert "holds no images" in refuse(capsys, fastest, model_folder, "--images", tmp_path)
     assert "--rounds 1 is too small: expected at least 2" in refuse(
-        capsys, benchmark, model_folder, "--images", digits, "--rounds", 1
+        capsys, fastest, model_folder, "--images", digits, "--rounds", 1
     )
-    assert "invalid choice: 'warp'" in refuse(capsys, benchmark, model_folder, "--images", digits, "--forms", "warp")
-    assert "error: " in refuse(capsys, benchmark, tmp_path / "missing", "--images", digits)
+    assert "invalid choice: 'warp'" in refuse(capsys, fastest, model_folder, "--images", digits, "--backends", "warp")
+    assert "error: " in refuse(capsys, fastest, tmp_path / "missing", "--images", digits)
