@@ -53,7 +53,7 @@ from ray.data.datasource import Datasource, ReadTask
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, optimize
 from crossvit.configuration.files import replace_file
 from crossvit.data import Part, list_parts, read_image
 from crossvit.inference.backends import load_exported
@@ -199,7 +199,7 @@ class Classifier:
             model = CrossViTForImageClassification.from_pretrained(
                 arguments.model, dtype=self.dtype, **arguments.download
             )
-            self.model = model.to(self.device).fuse_for_inference()
+            self.model = optimize(model.to(self.device))
         self.names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     @torch.inference_mode()

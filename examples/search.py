@@ -35,7 +35,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from crossvit import CrossViTImageProcessor, CrossViTModel
+from crossvit import CrossViTImageProcessor, CrossViTModel, optimize
 from crossvit.configuration.files import replace_file
 from crossvit.data import read_image
 from crossvit.data.reading import decoding_error, image_endings
@@ -68,7 +68,7 @@ class Extractor:
         for weight in model.state_dict().values():
             digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
         self.identity = digest.hexdigest()
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").fuse_for_inference()
+        self.model = optimize(model.to("cuda" if torch.cuda.is_available() else "cpu"))
 
     @torch.inference_mode()
     def __call__(self, images: list) -> np.ndarray:

@@ -46,7 +46,7 @@ Maps = list[torch.Tensor]
 def grid_sizes(model: Classifier, pixel_values: torch.Tensor) -> list[tuple[int, int]]:
     """For each branch the (rows, columns) of its patches in images (B, channels, H, W)."""
     height, width = pixel_values.shape[-2:]
-    return [embeddings.scaled_grid_size(height, width) for embeddings in model.crossvit.embeddings]  # type: ignore[operator]
+    return [embeddings.grid_size_for(height, width) for embeddings in model.crossvit.embeddings]  # type: ignore[operator]
 
 
 def as_grids(model: Classifier, pixel_values: torch.Tensor, patches: list[torch.Tensor]) -> Maps:

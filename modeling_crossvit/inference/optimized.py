@@ -128,7 +128,8 @@ class _Projection:
     """`CrossViTProjection`: a CLS token (B, 1, C) to the width of another branch."""
 
     def __init__(self, projection: CrossViTProjection):
-        self.norm, self.activation = _Norm(projection.layernorm), projection.activation_fn
+        self.norm, activation_fn = _Norm(projection.layernorm), projection.activation_fn
+        self.activation = nn.functional.gelu if type(activation_fn) is GELUActivation else activation_fn
         self.dense = _Linear(projection.dense)
 
     def __call__(self, cls_token: torch.Tensor) -> torch.Tensor:
@@ -254,6 +255,8 @@ class OptimizedMixin(PreTrainedModel):
         self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None, kwargs: dict[str, Any]
     ) -> list[list[torch.Tensor]] | None:
         """The tokens of every branch after each stage, or nothing where the ordinary model must answer."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
         config, device_type = self.config, self.device.type
         if (
             not isinstance(pixel_values, torch.Tensor)
@@ -265,8 +268,6 @@ class OptimizedMixin(PreTrainedModel):
             or forward_ad.unpack_dual(pixel_values).tangent is not None
             or torch._C._functorch.is_functorch_wrapped_tensor(pixel_values)
             or torch.is_autocast_enabled(device_type)
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
             or any(_GLOBAL_HOOKS)
         ):
             return None

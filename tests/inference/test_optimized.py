@@ -12,15 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Two faster ways to the same numbers, each against the layers as they are written: the cross-attention without keys and values, and the
-fused form for inference. They use weights without a call of their layer. So wherever a call matters, because something watches or
-replaces a layer, the layer must be called.
+`crossvit.optimize`: a snapshot with the numbers of the ordinary model, which nothing can change, and which answers in the ordinary way
+wherever its own cannot.
 
     pytest tests/inference/test_optimized.py
 """
 
+import contextlib
 import copy
 import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
@@ -29,41 +31,45 @@ import torch.nn.utils.parametrizations
 import torch.nn.utils.prune
 from accelerate import cpu_offload
 from deprecations import USES_PEFT
-from parity import randomize_, relative_difference
+from small_models import small_config
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
-from transformers import AttentionInterface
+from transformers import AttentionInterface, pipeline
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from crossvit import CrossViTForImageClassification
-from crossvit.modeling_crossvit import CrossViTLayer, CrossViTSelfAttention
+from benchmarks.parity import randomize_, relative_difference
+from crossvit import (
+    CrossViTBackbone,
+    CrossViTForImageClassification,
+    CrossViTImageProcessor,
+    CrossViTModel,
+    optimize,
+)
 
 
 # float32 rounds by 6e-8. Another order of the additions, over a dozen layers, changes the logits by a few times as much.
 ROUNDING = 2e-6
 
 
-@pytest.fixture
-def model(config):
-    model = CrossViTForImageClassification(config).eval()
-    randomize_(model)
+def make(model_class=CrossViTForImageClassification, seed=0, **arguments):
+    model = model_class(small_config(**arguments)).eval()
+    randomize_(model, seed=seed)
     return model
 
 
+@pytest.fixture
+def model():
+    return make()
+
+
 @torch.no_grad()
-def logits_of(model, pixel_values) -> torch.Tensor:
-    return model(pixel_values=pixel_values).logits
+def logits_of(model, pixel_values, **arguments) -> torch.Tensor:
+    return model(pixel_values=pixel_values, **arguments).logits
 
 
 def layers_named(model, *names: str) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.rpartition(".")[2] in names]
-
-
-def gradients_of(model, pixel_values) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    model(pixel_values=pixel_values, labels=torch.arange(len(pixel_values))).loss.backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
 class RecordOperations(TorchDispatchMode):
@@ -78,11 +84,269 @@ class RecordOperations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def runs_in_fused_form(model, pixel_values) -> bool:
+def answers_optimized(model, pixel_values, **arguments) -> bool:
     """Whether GELU is a part of a matrix product, or else writes over its input."""
     with RecordOperations() as record:
-        logits_of(model, pixel_values)
+        logits_of(model, pixel_values, **arguments)
     return bool({"mkldnn::_linear_pointwise", "aten::gelu_"} & set(record.names))
+
+
+# The numbers
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"qkv_bias": False},
+        {"num_fusion_layers": 3},
+        {"use_convolutional_stem": True},
+        {"hidden_act": "gelu_new"},
+        {
+            "image_sizes": [48, 32, 32],
+            "patch_sizes": [12, 16, 8],
+            "hidden_sizes": [16, 24, 32],
+            "depths": [1, 2, 1],
+            "num_attention_heads": [2, 3, 4],
+            "mlp_ratios": [2.0, 3.0, 2.0],
+        },
+    ],
+    ids=["small", "no biases", "three fusion layers", "dagger", "another activation", "three branches"],
+)
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+@torch.no_grad()
+def test_equal_to_the_ordinary_model(model_class, arguments, pixel_values):
+    """In float64, so that the limit is its rounding. At the configured size and at another one."""
+    model = make(model_class, **arguments).double()
+    if model_class is CrossViTBackbone:
+        model = make(model_class, **arguments, out_features=model.config.stage_names).double()
+    fast = optimize(model)
+    for images in (pixel_values.double(), torch.randn(1, 3, 72, 60).double()):
+        flag = {} if model_class is CrossViTBackbone else {"interpolate_pos_encoding": True}
+        expected, found = model(images, **flag), fast(images, **flag)
+        assert type(found) is type(expected) and found.keys() == expected.keys()
+        for name in expected:
+            for ours, reference in zip(found[name], expected[name], strict=True):
+                assert relative_difference(ours, reference) < 1e-14, name
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_in_every_precision(pixel_values, dtype, qkv_bias):
+    model = make(qkv_bias=qkv_bias).to(dtype)
+    fast = optimize(model)
+    # Pixels may stay in float32, as the image processor gives them.
+    found, expected = logits_of(fast, pixel_values), logits_of(model, pixel_values)
+    assert found.dtype == dtype and answers_optimized(fast, pixel_values)
+    # A few units of the last place of each precision.
+    assert relative_difference(found, expected) < 30 * torch.finfo(dtype).eps
+
+
+def test_biases_that_differ_between_query_key_and_value(pixel_values):
+    model = make(qkv_bias=False)
+    for value in layers_named(model, "v_proj"):
+        value.bias = nn.Parameter(torch.randn(value.out_features))
+    assert relative_difference(logits_of(optimize(model), pixel_values), logits_of(model, pixel_values)) < ROUNDING
+
+
+def test_losses_are_those_of_the_ordinary_model(model, pixel_values):
+    labels = torch.tensor([1, 3])
+    with torch.no_grad():
+        expected, found = (form(pixel_values, labels=labels).loss for form in (model, optimize(model)))
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_module_of_a_layer_is_called(model, pixel_values, monkeypatch):
+    """At small batches the calls take longer than the work."""
+    called = []
+    ordinary_call = nn.Module.__call__
+    fast = optimize(model)
+    monkeypatch.setattr(
+        nn.Module,
+        "__call__",
+        lambda self, *args, **kwargs: called.append(self) or ordinary_call(self, *args, **kwargs),
+    )
+    logits_of(fast, pixel_values)
+    inside = {module for stage in fast._ordinary.crossvit.stages for module in stage.modules()}
+    assert called and not inside & set(called)
+
+
+# A snapshot
+
+
+def test_nothing_that_happens_to_the_original_changes_it(model, pixel_values):
+    """Among it a step of an optimizer with `fused=True`, which leaves no trace in the version of a tensor."""
+    fast = optimize(model)
+    expected, before = logits_of(fast, pixel_values), logits_of(model, pixel_values)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(pixel_values, labels=torch.tensor([1, 3])).loss.backward()
+    optimizer.step()
+    for parameter in model.parameters():
+        parameter.data.numpy()[...] *= 0.9
+    model.load_state_dict({name: 1.1 * weight for name, weight in model.state_dict().items()})
+    assert torch.equal(logits_of(fast, pixel_values), expected)
+    assert relative_difference(logits_of(model, pixel_values), before) > 0.01
+    again = optimize(model)
+    assert relative_difference(logits_of(again, pixel_values), logits_of(model, pixel_values)) < ROUNDING
+
+
+def test_the_original_stays_as_it_is(model, pixel_values):
+    model.train()
+    model(pixel_values, labels=torch.tensor([1, 3])).loss.backward()
+    before = {name: (parameter.clone(), parameter.grad.clone()) for name, parameter in model.named_parameters()}
+    logits_of(optimize(model), pixel_values)
+    assert model.training
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad
+        assert torch.equal(parameter, before[name][0]) and torch.equal(parameter.grad, before[name][1])
+
+
+REFUSED = {
+    "trained": lambda fast: fast.train(),
+    "trained: gradients": lambda fast: fast.requires_grad_(),
+    "loaded into": lambda fast: fast.load_state_dict(fast.state_dict()),
+    "adapted": lambda fast: fast.add_adapter(peft.LoraConfig()),
+    "changed from torch.float32 on cpu to torch.bfloat16": lambda fast: fast.bfloat16(),
+    "changed from torch.float32 on cpu to torch.float64": lambda fast: fast.to(torch.float64),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_would_change_it_is_refused(model, what):
+    with pytest.raises(ValueError, match=f"cannot be {what.partition(':')[0]}.*call `crossvit.optimize` again"):
+        REFUSED[what](optimize(model))
+
+
+def test_it_has_nothing_to_train_or_adapt(model):
+    fast = optimize(model)
+    assert not list(fast.parameters()) and not list(fast.children())
+    with pytest.raises(ValueError, match="empty parameter list"):
+        torch.optim.SGD(fast.parameters())
+    with pytest.raises(ValueError, match="Target modules|No modules"):
+        peft.get_peft_model(fast, peft.LoraConfig(target_modules=["k_proj"]))
+    with pytest.raises(AttributeError, match="no `crossvit`, because none of its parts"):
+        fast.crossvit
+
+
+def test_what_changes_nothing_is_accepted(model, pixel_values):
+    fast = optimize(model)
+    assert fast.eval().to("cpu").float().requires_grad_(False) is fast and optimize(fast) is fast
+    assert (fast.device, fast.dtype, fast.num_parameters()) == (model.device, model.dtype, model.num_parameters())
+    fast.state_dict()["classifier.heads.0.weight"].zero_()
+    assert relative_difference(logits_of(fast, pixel_values), logits_of(model, pixel_values)) < ROUNDING
+
+
+# Where the ordinary model answers
+
+
+@contextlib.contextmanager
+def global_hook():
+    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def with_own_attention(form):
+    AttentionInterface.register("own", sdpa_attention_forward)
+    form.config._attn_implementation = "own"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+@torch.no_grad()
+def test_in_the_ordinary_way_where_its_own_cannot(model, pixel_values):
+    """The numbers are then the same to the last bit, so that the way is visible in them, and in the operations."""
+    fast = optimize(model)
+    for arguments in ({"output_attentions": True}, {"output_hidden_states": True}, {"output_hidden_states": [1, -1]}):
+        found, expected = fast(pixel_values, **arguments), model(pixel_values, **arguments)
+        assert found.keys() == expected.keys() and torch.equal(found.logits, expected.logits)
+        assert not answers_optimized(fast, pixel_values, **arguments)
+        assert answers_optimized(fast, pixel_values), (
+            "transformers leaves hooks behind, which must not slow later calls"
+        )
+    with global_hook():
+        assert torch.equal(logits_of(fast, pixel_values), logits_of(model, pixel_values))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(logits_of(fast, pixel_values), logits_of(model, pixel_values))
+    expected = logits_of(model, pixel_values)
+    assert torch.equal(torch.compile(fast, fullgraph=True, backend="eager")(pixel_values).logits, expected)
+    traced = torch.jit.trace(lambda pixel_values: fast(pixel_values).logits, pixel_values)
+    assert torch.equal(traced(pixel_values), expected)
+    assert torch.equal(torch.export.export(fast, (pixel_values,)).module()(pixel_values).logits, expected)
+    with_own_attention(fast)
+    assert not answers_optimized(fast, pixel_values)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch uses it for forward derivatives
+def test_derivatives_with_respect_to_the_images(model, pixel_values):
+    """Backward, and forward in both ways that PyTorch has, each equal to that of the ordinary model."""
+    fast, direction = optimize(model), torch.randn_like(pixel_values)
+    images = pixel_values.clone().requires_grad_()
+    gradients = [torch.autograd.grad(form(images).logits.sum(), images)[0] for form in (fast, model)]
+    assert torch.equal(*gradients)
+    tangents = []
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the others have no forward derivative
+        for form in (fast, model):
+            tangents.append(torch.func.jvp(lambda x, form=form: form(x).logits, (pixel_values,), (direction,))[1])
+            with torch.autograd.forward_ad.dual_level():
+                dual = torch.autograd.forward_ad.make_dual(pixel_values, direction)
+                tangents.append(torch.autograd.forward_ad.unpack_dual(form(dual).logits).tangent)
+    for tangent in tangents:
+        assert relative_difference(tangent, tangents[-1]) < ROUNDING
+
+
+@torch.no_grad()
+def test_errors_are_those_of_the_ordinary_model(model):
+    for images in (None, torch.zeros(1, 3, 60, 48), torch.zeros(3, 48, 48)):
+        messages = []
+        for form in (model, optimize(model)):
+            with pytest.raises(ValueError) as caught:
+                form(images)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+
+
+# Copies, files, threads, pipelines
+
+
+def test_copies_and_files(model, pixel_values, tmp_path):
+    fast = optimize(model)
+    expected = logits_of(fast, pixel_values)
+    file = io.BytesIO()
+    torch.save(fast, file)
+    file.seek(0)
+    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast)), torch.load(file, weights_only=False)):
+        assert torch.equal(logits_of(other, pixel_values), expected) and answers_optimized(other, pixel_values)
+    model.save_pretrained(tmp_path / "ordinary")
+    fast.save_pretrained(tmp_path / "optimized")
+    for path in (tmp_path / "ordinary").iterdir():
+        assert (tmp_path / "optimized" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_threads(model, pixel_values):
+    """Eight threads predict, and a ninth makes and drops optimized models."""
+    fast = optimize(model)
+    expected = logits_of(fast, pixel_values)
+    with ThreadPoolExecutor(9) as threads:
+        making = threads.submit(lambda: [logits_of(optimize(model), pixel_values) for _ in range(30)])
+        predicting = [threads.submit(lambda: [logits_of(fast, pixel_values) for _ in range(50)]) for _ in range(8)]
+        for task in (making, *predicting):
+            assert all(torch.equal(logits, expected) for logits in task.result())
+
+
+def test_a_pipeline_takes_it_as_a_model(model, photos, caplog):
+    image_processor = CrossViTImageProcessor.from_image_size(48)
+    expected, found = (
+        pipeline("image-classification", form, image_processor=image_processor)(photos["landscape"])
+        for form in (model, optimize(model))
+    )
+    assert [result["label"] for result in found] == [result["label"] for result in expected]
+    assert [result["score"] for result in found] == pytest.approx([result["score"] for result in expected], abs=1e-6)
+    assert not caplog.records
+
+
+# What has no optimized form
 
 
 # What can watch or change a linear layer. Each returns the model, which may be another one.
@@ -138,265 +402,22 @@ CHANGES = {
     "pruning": with_pruning,
     "offloading": with_offloaded_weights,
 }
-changes = pytest.mark.parametrize(
+
+
+@pytest.mark.parametrize(
     "change",
     [pytest.param(change, id=name, marks=USES_PEFT if name == "LoRA" else ()) for name, change in CHANGES.items()],
 )
-
-
-def in_eager_form(model, pixel_values) -> torch.Tensor:
-    """The logits of eager attention, which calls every layer."""
-    model.unfuse()
-    model.set_attn_implementation("eager")
-    return logits_of(model, pixel_values)
-
-
-# Cross-attention without keys and values
-
-
-def test_equal_to_attention_with_keys(model, pixel_values):
-    """Logits and all gradients in float64; the limit is its rounding."""
-    model, pixel_values = model.double(), pixel_values.double()
-    logits, gradients = logits_of(model, pixel_values), gradients_of(model, pixel_values)
-    with_hooks("register_forward_pre_hook")(model)  # so that all layers are called
-    assert relative_difference(logits, logits_of(model, pixel_values)) < 1e-14
-    expected = gradients_of(model, pixel_values)
-    largest = max(gradient.abs().max() for gradient in expected.values())
-    for name, gradient in gradients.items():
-        assert (gradient - expected[name]).abs().max() < 1e-14 * largest, name
-
-
-def test_every_parameter_has_a_gradient(model, pixel_values):
-    """Also the bias of the keys, which cancels: data parallelism waits for it."""
-    gradients_of(model, pixel_values)
-    assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_dropout_of_attention_has_keys(config, pixel_values):
-    """The same random numbers give the same mask as the attention that always has keys."""
-    AttentionInterface.register("with_keys", sdpa_attention_forward)
-    config.attention_probs_dropout_prob = 0.5
-    model = CrossViTForImageClassification(config).train()
-    logits = []
-    for implementation in ("sdpa", "with_keys"):
-        model.set_attn_implementation(implementation)
-        torch.manual_seed(0)
-        logits.append(logits_of(model, pixel_values))
-    assert torch.equal(*logits)
-
-
-@changes
-def test_layers_that_must_be_called_are(model, pixel_values, change):
-    plain = logits_of(model, pixel_values)
+def test_a_changed_layer_is_refused_by_name(model, change):
     changed = change(model)
-    logits = logits_of(changed, pixel_values)
-    assert relative_difference(logits, in_eager_form(changed, pixel_values)) < ROUNDING
-    if change in (CHANGES["hooks"], with_lora, with_int8, with_parametrization, with_pruning):
-        assert relative_difference(logits, plain) > 10 * ROUNDING
+    with pytest.raises(ValueError, match=r"(_proj|fc1|The model) (is|has) a .*before `optimize`|takes one of .*PeftModel"):
+        optimize(changed)
 
 
-def test_an_own_attention_function_is_called(model, pixel_values):
-    calls = []
+def test_other_classes_are_refused(config):
+    class Mine(CrossViTForImageClassification):
+        pass
 
-    def own_attention(*args, **kwargs):
-        calls.append(args[1].shape[2])  # the queries
-        return sdpa_attention_forward(*args, **kwargs)
-
-    AttentionInterface.register("own", own_attention)
-    model.set_attn_implementation("own")
-    logits_of(model.fuse_for_inference(), pixel_values)
-    assert calls == [17, 5, 5, 1, 1] * 2
-
-
-# The fused form
-
-
-def test_fused_and_back(model, pixel_values):
-    expected = logits_of(model, pixel_values)
-    fused = logits_of(model.fuse_for_inference(), pixel_values)
-    assert relative_difference(fused, expected) < ROUNDING
-    assert runs_in_fused_form(model, pixel_values)
-    assert torch.equal(logits_of(model.unfuse(), pixel_values), expected)
-    assert not runs_in_fused_form(model, pixel_values)
-    assert not any("forward" in module.__dict__ for module in model.modules())
-
-
-@pytest.mark.parametrize("qkv_bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_fused_in_every_precision(config, pixel_values, dtype, qkv_bias):
-    config.qkv_bias = qkv_bias
-    model = CrossViTForImageClassification(config).eval()
-    randomize_(model)
-    model.to(dtype)
-    expected = logits_of(model, pixel_values.to(dtype))
-    fused = logits_of(model.fuse_for_inference(), pixel_values.to(dtype))
-    assert fused.dtype == dtype
-    # A few units of the last place of each precision.
-    assert relative_difference(fused, expected) < 30 * torch.finfo(dtype).eps
-
-
-@changes
-def test_a_changed_layer_is_refused_or_called(model, pixel_values, change):
-    """Refused if it was changed before, and called if it is changed afterwards."""
-    changed = change(copy.deepcopy(model))
-    with pytest.raises(ValueError, match="has no fused form: its .*_proj"):
-        changed.fuse_for_inference()
-    assert not any("Fused" in type(module.__dict__.get("forward")).__name__ for module in changed.modules())
-
-    changed = change(model.fuse_for_inference())
-    logits = logits_of(changed, pixel_values)
-    assert relative_difference(logits, in_eager_form(changed, pixel_values)) < ROUNDING
-
-
-@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
-def test_every_later_hook_is_called(model, pixel_values, register):
-    """Whatever module it is on: layers, norms, activations and dropouts as well as linear layers."""
-    for module_class in {type(module) for module in model.modules()}:
-        watched = {name for name, module in model.named_modules() if type(module) is module_class}
-        called: dict[bool, set[str]] = {}
-        for is_fused in (False, True):
-            form = copy.deepcopy(model).fuse_for_inference() if is_fused else copy.deepcopy(model)
-            called[is_fused] = names = set()
-            for name in watched:
-                # `named_modules` of the copy, because a hook of the model would be copied too.
-                module = form.get_submodule(name)
-                getattr(module, register)(lambda module, *args, names=names, name=name: names.add(name))
-            logits_of(form, pixel_values)
-        assert called[True] == called[False], module_class
-
-
-def test_a_layer_calls_nothing_inside(model, pixel_values, monkeypatch):
-    """At small batches the calls take longer than the work. An attention that records its weights is called, for its hook."""
-    called = []
-    ordinary_call = nn.Module.__call__
-    monkeypatch.setattr(
-        nn.Module,
-        "__call__",
-        lambda self, *args, **kwargs: called.append(self) or ordinary_call(self, *args, **kwargs),
-    )
-    layers = [module for module in model.modules() if isinstance(module, CrossViTLayer)]
-    inside = {module for layer in layers for module in layer.modules()} - set(layers)
-    logits_of(model.fuse_for_inference(), pixel_values)
-    assert not inside & set(called)
-    with torch.no_grad():
-        model(pixel_values, output_attentions=True)
-    assert CrossViTSelfAttention in {type(module) for module in inside & set(called)}
-
-
-def test_other_weights_take_effect(model, config, pixel_values):
-    other = CrossViTForImageClassification(config).eval()
-    randomize_(other, seed=1)
-    expected = logits_of(other, pixel_values)
-    assert runs_in_fused_form(model.fuse_for_inference(), pixel_values)
-    model.load_state_dict(other.state_dict())
-    assert relative_difference(logits_of(model, pixel_values), expected) < ROUNDING
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(0.9)
-        for parameter in other.parameters():
-            parameter.data = 0.9 * parameter.data
-    assert relative_difference(logits_of(model, pixel_values), logits_of(other, pixel_values)) < ROUNDING
-    for parameter in model.parameters():
-        parameter.data = parameter.data * 1.1
-    for parameter in other.parameters():
-        parameter.data = parameter.data * 1.1
-    assert relative_difference(logits_of(model, pixel_values), logits_of(other, pixel_values)) < ROUNDING
-    half = logits_of(model.bfloat16(), pixel_values)
-    assert runs_in_fused_form(model, pixel_values)
-    assert half.dtype == torch.bfloat16
-    assert relative_difference(half, logits_of(other.bfloat16(), pixel_values)) < 30 * torch.finfo(torch.bfloat16).eps
-
-
-def test_memory_of_replaced_weights_is_not_mistaken_for_them(model, pixel_values):
-    """Weights that are replaced twice can lie where the first ones lay. A step of their kind is `model.half().float()`."""
-    logits_of(model.fuse_for_inference(), pixel_values)
-    for factor in (2.0, 0.5, 1.1):
-        for parameter in model.parameters():
-            parameter.data = parameter.data * factor
-    fused = logits_of(model, pixel_values)
-    assert relative_difference(fused, logits_of(model.unfuse(), pixel_values)) < ROUNDING
-
-
-def test_training_is_as_before(model, pixel_values):
-    expected = gradients_of(copy.deepcopy(model).train(), pixel_values)
-    found = gradients_of(model.fuse_for_inference().train(), pixel_values)
-    assert all(torch.equal(gradient, expected[name]) for name, gradient in found.items())
-    pixel_values.requires_grad_()
-    found, expected = (
-        torch.autograd.grad(form(pixel_values).logits.sum(), pixel_values)[0]
-        for form in (model.eval(), copy.deepcopy(model).unfuse())
-    )
-    assert torch.equal(found, expected)
-
-
-def test_dropout_at_inference_is_as_before(config, pixel_values):
-    """Samples of the model's uncertainty: dropout alone is switched on."""
-    config.hidden_dropout_prob = 0.5
-    model = CrossViTForImageClassification(config).eval()
-    for module in model.modules():
-        module.training = isinstance(module, nn.Dropout)
-    torch.manual_seed(0)
-    expected = logits_of(model, pixel_values)
-    torch.manual_seed(0)
-    assert torch.equal(logits_of(model.fuse_for_inference(), pixel_values), expected)
-
-
-def test_outputs_on_request_are_as_before(model, pixel_values):
-    arguments = {"output_attentions": True, "output_hidden_states": True}
-    with torch.no_grad():
-        expected = model(pixel_values, **arguments)
-        found = model.fuse_for_inference()(pixel_values, **arguments)
-    for name in ("attentions", "cross_attentions", "hidden_states"):
-        assert len(found[name]) == len(expected[name]) > 0
-        for ours, reference in zip(found[name], expected[name]):
-            assert relative_difference(ours, reference) < ROUNDING
-    assert runs_in_fused_form(model, pixel_values), (
-        "the hooks that record outputs stay, and must not end the fused form"
-    )
-
-
-def test_autocast_is_as_before(model, pixel_values):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = logits_of(model, pixel_values)
-        assert torch.equal(logits_of(model.fuse_for_inference(), pixel_values), expected)
-
-
-def test_copies_and_files(model, pixel_values, tmp_path):
-    expected = logits_of(model, pixel_values)
-    fused = logits_of(model.fuse_for_inference(), pixel_values)
-    model.save_pretrained(tmp_path)
-    loaded = CrossViTForImageClassification.from_pretrained(tmp_path)
-    assert torch.equal(logits_of(loaded, pixel_values), expected)
-    duplicate = copy.deepcopy(model)
-    assert runs_in_fused_form(duplicate, pixel_values)
-    assert torch.equal(logits_of(duplicate, pixel_values), fused)
-    with torch.no_grad():
-        model.classifier.heads[0].bias.add_(1)
-        model.crossvit.stages[0].layers[0][0].mlp.fc1.weight.zero_()
-    assert torch.equal(logits_of(duplicate, pixel_values), fused), "a copy has weights of its own"
-    file = io.BytesIO()
-    torch.save(duplicate, file)
-    file.seek(0)
-    assert torch.equal(logits_of(torch.load(file, weights_only=False), pixel_values), fused)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
-def test_compiled_and_exported_as_before(model, pixel_values):
-    expected = logits_of(model, pixel_values)
-    model.requires_grad_(False).fuse_for_inference()
-    program = torch.export.export(model, (pixel_values,)).module()
-    assert relative_difference(program(pixel_values).logits, expected) < ROUNDING
-    with torch.no_grad():
-        compiled = torch.compile(model, fullgraph=True, backend="eager")(pixel_values).logits
-        traced = torch.jit.trace(lambda pixel_values: model(pixel_values).logits, pixel_values)(pixel_values)
-    assert torch.equal(compiled, expected) and torch.equal(traced, expected)
-
-
-def test_what_has_no_fused_form(config, model):
-    config.hidden_act = "gelu_new"
-    with pytest.raises(ValueError, match="NewGELUActivation"):
-        CrossViTForImageClassification(config).fuse_for_inference()
-    with torch.inference_mode():
-        made_there = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="inference_mode"):
-        made_there.fuse_for_inference()
+    for model in (Mine(config), nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match="takes one of CrossViTModel, CrossViTForImageClassification"):
+            optimize(model)
