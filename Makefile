@@ -19,7 +19,7 @@ help:  ## Show this list
 
 # A stamp per set of packages, renewed when the requirements change. torch and torchvision are installed together, as a pair.
 # The folders are named because the installation is a folder of links: a new file needs its link.
-$(VENV)/training: setup.py pyproject.toml modeling_crossvit configuration image_processing
+$(VENV)/training: setup.py pyproject.toml modeling_crossvit $(wildcard modeling_crossvit/*/) configuration image_processing
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install torch torchvision

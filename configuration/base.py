@@ -80,7 +80,7 @@ class PreTrainedConfig(_PreTrainedConfig):
 
     @classmethod
     def _refuse_fields_of_one_branch(cls, names: Iterable[str]) -> None:
-        """transformers would report some of them as properties without a setter, and keep the others as attributes that nothing reads."""
+        """Raises for fields of models with one branch (`image_size`), which transformers would accept and ignore."""
         for name in names:
             if field := _FIELDS_OF_ONE_BRANCH.get(name):
                 raise ValueError(
@@ -133,7 +133,7 @@ class PreTrainedConfig(_PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers, but with another number of labels the `problem_type` of the dictionary is forgotten."""
-        cls._refuse_fields_of_one_branch(kwargs)  # transformers ignores those that it does not know
+        cls._refuse_fields_of_one_branch(kwargs)  # transformers ignores names that it does not know
         return super().from_dict(_forget_problem_type(config_dict, kwargs), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -168,8 +168,8 @@ class PreTrainedConfig(_PreTrainedConfig):
     @property
     def base_model_fsdp_plan(self) -> dict[str, str]:  # type: ignore[override]
         """
-        FSDP2: the weights of each embedding, layer and fusion are gathered when it runs and freed afterwards; those of the final layer
-        norms, which are small, are kept.
+        FSDP2: the weights of each embedding, layer and fusion are gathered when it runs and freed afterwards. The final layer norms are
+        small and stay.
         """
         layers = {f"stages.*.layers.*.{layer}": "free_full_weight" for layer in range(max(self.depths))}
         fusions = {"embeddings.*": "free_full_weight", "stages.*.fusions.*": "free_full_weight"}

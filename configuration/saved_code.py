@@ -16,9 +16,9 @@ The core: the files that travel with every saved model, so that it loads with tr
 nothing else of this package but a base class, and a copy has transformers' own in its place. Only imports differ.
 """
 
-import inspect
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ def copy_of(source: str) -> str:
 
 
 def is_core(instance: object) -> bool:
-    """Whether the class of an object is one of the core, and not a subclass with code of its own."""
-    return Path(inspect.getfile(type(instance))) in CORE.values()
+    """Whether the class of an object is one of the core, and not a subclass with code of its own, which may come from a notebook."""
+    return Path(getattr(sys.modules[type(instance).__module__], "__file__", None) or "") in CORE.values()
 
 
 def save_code(saved: object, folder: str | os.PathLike, auto_map: Mapping[str, Any]) -> dict[str, Any]:

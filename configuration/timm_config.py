@@ -61,7 +61,7 @@ def _image_sizes(timm_config: Mapping[str, Any], patch_sizes: list[int], scales:
         if height % patch or width % patch:
             raise ValueError(
                 f"{name} cannot be loaded with equal numbers: timm shows it images of {height}x{width} pixels in the branch with "
-                f"patches of {patch}, and cuts off what is no whole patch. Here no pixels are cut off. Use timm for it, or train it "
+                f"patches of {patch}, and drops incomplete patches at the border, which this package does not. Use timm for it, or train it "
                 "at a size that is a multiple of 240 (408 models: 204)."
             )
         image_sizes.append(height if height == width else [height, width])
@@ -177,7 +177,7 @@ def crossvit_config(config_dict: Mapping[str, Any], name: str, model_type: str) 
             f"as `AutoModel.from_pretrained({name!r})`."
         )
     raise ValueError(
-        f"The config.json of {name} has neither a `model_type` nor timm's `architecture`, so it is no CrossViT's. If you wrote it "
+        f"The config.json of {name} has neither a `model_type` nor timm's `architecture`, so it does not describe a CrossViT. If you wrote it "
         f'for CrossViTConfig, add `"model_type": "{model_type}"`.'
     )
 

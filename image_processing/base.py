@@ -92,7 +92,7 @@ def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, 
 
 class ImageProcessorMixin(_Backend):
     """
-    Reads the settings of timm's models, refuses those of others, and saves the code of the core.
+    Reads the settings of timm's models, refuses the settings of other image processors, and saves the code of the core.
 
     The EXIF orientation is applied where a file is read, by a pipeline or from a path given to the processor. As in transformers' own
     processors, it is not applied to a PIL image.
@@ -106,7 +106,7 @@ class ImageProcessorMixin(_Backend):
         As in transformers; for a CrossViT of timm, which has no file for an image processor, the settings that its `config.json` has.
 
         Raises:
-            ValueError: If this is of another model. transformers would take those of its settings that it knows.
+            ValueError: If this is of another model. transformers would take the settings that it knows and ignore the others.
         """
         name = str(pretrained_model_name_or_path)
         try:

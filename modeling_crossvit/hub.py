@@ -82,7 +82,7 @@ instead of `trust_remote_code=True`.
 def _introduction(model: _PreTrainedModel, name: str) -> str:
     height, width = model.config.branch_image_size(0)
     purpose = f"{model.config.num_labels} classes" if hasattr(model, "classifier") else "image features"
-    # Subclasses may fuse the branches in another way, as those of research/fusion_schemes do.
+    # Subclasses may fuse the branches in another way, as the models of research/fusion_schemes do.
     is_ours = model.config.model_type == "crossvit"
     fusion = "that are fused by cross-attention" if is_ours else f"in the form of `{type(model).__name__}`"
     return f"""

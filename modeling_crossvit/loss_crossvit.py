@@ -54,7 +54,7 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) 
         problem_type: What the loss will be computed for.
 
     Raises:
-        ValueError: With the shape and type of the labels, and those that fit `problem_type`.
+        ValueError: With the shape and type that the labels have, and the shapes and types that fit `problem_type`.
     """
     if problem_type not in get_args(ProblemType):
         raise ValueError(
@@ -104,8 +104,8 @@ def image_classification_loss(
     **kwargs: Any,
 ) -> torch.Tensor:
     """
-    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says, or as the labels say where that is
-    None. Then several labels per image or regression are remembered in `config.problem_type`.
+    Cross-entropy, binary cross-entropy per label, or mean squared error, as `config.problem_type` says. If it is None it is inferred from
+    the labels, and regression or several labels per image are then written to `config.problem_type`.
 
     Args:
         labels: Classes (B,) or (B, 1) in any type of integers, with -100 for images to leave out; or in floating point, probabilities

@@ -227,7 +227,7 @@ class CrossViTEmbeddings(nn.Module):
         )  # (1, 1 + rows x columns, C)
 
     def check_pixel_values(self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None) -> None:
-        """Refuses what is no batch of images of an accepted size. Values are not looked at, because that would wait for the device."""
+        """Refuses anything but a batch of images of an accepted size. Values are not looked at, because that would wait for the device."""
         num_channels, (input_height, input_width) = self.config.num_channels, self.input_size
         if not isinstance(pixel_values, torch.Tensor):
             raise ValueError(
@@ -568,7 +568,7 @@ class CrossViTPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """
-        The embeddings of the small branch; those of branch `b` are `embeddings[b]`. ViT returns its patch embeddings instead. Here that
+        The embeddings of the small branch. Branch `b` has `embeddings[b]`. ViT returns its patch embeddings instead. Here that
         would break FSDP2 of accelerate, which shards this module: it must not lie inside a module of `_no_split_modules`.
         """
         return self.base_model.embeddings[0]
@@ -705,7 +705,7 @@ class CrossViTForImageClassification(CrossViTPreTrainedModel):
             so that probabilities need `config.problem_type="single_label_classification"`. Regression and several labels are then
             remembered in the configuration, because the pipeline scores them in other ways than classes. Loading the model with another
             number of labels forgets it. Labels that do not fit are a `ValueError`.
-            A `loss_function` of your own, set on the model, gets any labels as they are, also those that are no tensor.
+            A `loss_function` of your own, set on the model, gets any labels as they are, also labels that are not a tensor.
 
         Example:
 

@@ -18,9 +18,10 @@ The curves of deletion and insertion are right for a model whose answer is known
 """
 
 import torch
-from deletion_curves import deletion_and_insertion
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
+
+from benchmarks.deletion_curves import deletion_and_insertion
 
 
 class LooksAtOneCorner(nn.Module):

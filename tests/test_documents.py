@@ -31,14 +31,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import execution_modes
 import pytest
 import torch
-import training
 import yaml
 from timm.models import get_pretrained_cfg
 from transformers import HfArgumentParser
 
+from benchmarks import execution_modes, training
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, __version__
 from crossvit.configuration.variants import PUBLISHED_ACCURACIES
 from crossvit.weights.convert import _parser

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
-from parity import timm_model
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.models._hub import save_for_hf
 
+from benchmarks.parity import timm_model
 from crossvit.configuration.variants import imagenet_classes
 
 

@@ -28,20 +28,20 @@ import timm
 import torch
 from clean_process import run_python
 from hub_server import HubServer, card_errors
-from parity import timm_model
 from PIL import Image
 from safetensors.torch import load
 from timm.data import create_transform, resolve_data_config
 from timm.models._hub import save_for_hf
 
+from benchmarks.parity import timm_model
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.configuration.saved_code import CORE
 from crossvit.configuration.variants import imagenet_classes
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ALICE, BOB = "hf_alice_secret", "hf_bob_secret"
-CODE = {path.name for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
+CODE = {f"{module_name}.py" for module_name in CORE}
 MODEL = CODE | {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
 
 

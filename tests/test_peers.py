@@ -23,12 +23,10 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-import parity
 import pytest
 import timm
 import torch
 from clean_process import run_python
-from images import save_timm_model
 from packaging.version import Version
 from PIL import Image
 from small_models import SMALL_TIMM_MODEL, TIMM_SMALL
@@ -45,6 +43,8 @@ from transformers import (
     pipeline,
 )
 
+from benchmarks import parity
+from benchmarks.images import save_timm_model
 from crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTImageProcessor
 
 

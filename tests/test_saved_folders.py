@@ -31,6 +31,7 @@ from clean_process import run_python
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -41,9 +42,10 @@ from transformers import (
     pipeline,
 )
 
-import crossvit.configuration.saving_crossvit
+import crossvit.configuration.saved_code
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS, complete_model_card
+from crossvit.configuration.saved_code import CORE
+from crossvit.hub import complete_model_card
 from crossvit.trainer import CrossViTTrainer
 
 
@@ -57,6 +59,7 @@ def run(code: str, folder: Path, without: tuple[str, ...] = ()) -> str:
 LOAD = """
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
 folder, trust = "{folder}", {{"trust_remote_code": True}}
@@ -121,22 +124,82 @@ def test_the_configuration_alone_carries_what_it_needs(folder, config):
 from transformers import AutoConfig
 config = AutoConfig.from_pretrained("config", trust_remote_code=True)
 config.save_pretrained("copy")
-print(config.hidden_sizes)
+print(AutoConfig.from_pretrained("copy", trust_remote_code=True).hidden_sizes)
 """
     assert run(code, folder, without=("crossvit",)).strip() == str(config.hidden_sizes)
-    # The copy has no source of the models, and does not promise any.
-    assert json.loads((folder / "copy" / "config.json").read_text())["auto_map"] == {
-        "AutoConfig": "configuration_crossvit.CrossViTConfig"
-    }
 
 
-def test_other_sizes_without_the_package(folder):
+def test_use_without_the_package(folder):
+    """Other labels, other sizes in the call, a step of training, attentions, a configuration with tuples; and refusals stay clear."""
     code = """
-from transformers import AutoModel
-model = AutoModel.from_pretrained("model", trust_remote_code=True, image_sizes=[72, 64])
-print(model.config.image_sizes, [tuple(positions.shape) for positions in model.get_position_embeddings()])
+import torch
+from transformers import AutoConfig, AutoModelForImageClassification
+torch.manual_seed(0)
+model = AutoModelForImageClassification.from_pretrained(
+    "model", trust_remote_code=True, num_labels=3, ignore_mismatched_sizes=True
+).train()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+images, labels = torch.randn(4, 3, 72, 60), torch.tensor([0, 1, 2, 0])
+losses = []
+for _ in range(20):
+    optimizer.zero_grad()
+    loss = model(images, labels=labels, interpolate_pos_encoding=True).loss
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+assert losses[-1] < 0.2 * losses[0], losses
+# The loss that travels divides by the number of labels in all batches of a step, for several labels per image too.
+several = torch.ones(4, 3)
+model.config.problem_type = "multi_label_classification"
+halves = model(images, labels=several, interpolate_pos_encoding=True, num_items_in_batch=24).loss
+assert torch.isclose(2 * halves, model(images, labels=several, interpolate_pos_encoding=True).loss)
+model.config.problem_type = None
+model.save_pretrained("trained")
+again = AutoModelForImageClassification.from_pretrained("trained", trust_remote_code=True).eval()
+with torch.no_grad():
+    outputs = again(images, interpolate_pos_encoding=True, output_attentions=True)
+    assert torch.equal(outputs.logits, model.eval()(images, interpolate_pos_encoding=True, output_attentions=True).logits)
+print(len(outputs.cross_attentions))
+try:
+    again(images)
+except ValueError as error:
+    print(error)
+config = type(again.config)(image_sizes=((48, 36), 32), hidden_sizes=(16, 24), num_attention_heads=(2, 3))
+config.save_pretrained("tuples")
+assert AutoConfig.from_pretrained("tuples", trust_remote_code=True).to_dict() == config.to_dict()
 """
-    assert run(code, folder, without=("crossvit",)).strip() == "[72, 64] [(1, 37, 16), (1, 17, 24)]"
+    printed = run(code, folder, without=("crossvit",))
+    assert printed.startswith(
+        "4\nInput image size (72x60) doesn't match the model's (48x48). Pass `interpolate_pos_encoding=True`"
+    )
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "eb23735"])
+def test_folders_of_earlier_versions(tmp_path, photos, version):
+    """
+    Saved by 0.1.0, and by the last commit with nine files that travel. Their own code, without this package, is the reference for what this
+    package computes with their weights.
+    """
+    shutil.unpack_archive(Path(__file__).parent / "saved_folders" / f"{version}.zip", tmp_path / "model")
+    photos["landscape"].save(tmp_path / "photo.png")
+    run(LOAD.format(folder="model", output="copy"), tmp_path, without=("crossvit",))
+    expected = torch.load(tmp_path / "copy.pt")
+    for name in ("model", "copy"):
+        model = AutoModelForImageClassification.from_pretrained(tmp_path / name).eval()
+        image_processor = AutoImageProcessor.from_pretrained(tmp_path / name)
+        assert type(model) is CrossViTForImageClassification and type(image_processor) is CrossViTImageProcessor
+        weights = load_file(tmp_path / "model" / "model.safetensors")
+        assert weights.keys() == model.state_dict().keys()
+        assert all(torch.equal(weight, weights[key]) for key, weight in model.state_dict().items())
+        inputs = image_processor(Image.open(tmp_path / "photo.png"), return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**inputs).logits
+        # The last state had a cross-attention without keys in the ordinary model, which added in another order.
+        assert (logits - expected["logits"]).abs().max() < 2e-6 * expected["logits"].abs().max()
+    model.save_pretrained(tmp_path / "again")
+    image_processor.save_pretrained(tmp_path / "again")
+    run(LOAD.format(folder="again", output="copy_of_again"), tmp_path, without=("crossvit",))
+    assert torch.equal(torch.load(tmp_path / "copy_of_again.pt")["logits"], logits)
 
 
 def test_with_the_package_its_code_is_used_and_nothing_is_asked(folder):
@@ -156,19 +219,21 @@ for loaded in (
     assert not (folder / "modules").exists() or not list((folder / "modules").rglob("*_crossvit.py"))
 
 
-def test_the_files_are_the_sources_but_for_their_imports_of_each_other(saved_model):
+def test_five_files_travel_and_differ_by_their_imports_alone(saved_model):
     """So a reader of a saved model reads this repository, and each file finds the others beside it."""
-    sources = {path.name: path for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")}
-    saved = {path.name: path for path in saved_model.glob("*.py")}
-    assert saved.keys() == sources.keys() and "modeling_crossvit.py" in saved
+    saved = {path.stem: path for path in saved_model.glob("*.py")}
+    assert saved.keys() == CORE.keys() and len(CORE) == 5
     for name, path in saved.items():
-        lines, source_lines = path.read_text().splitlines(), sources[name].read_text().splitlines()
+        lines, source_lines = path.read_text().splitlines(), CORE[name].read_text().splitlines()
         for line, source_line in zip(lines, source_lines, strict=True):
-            assert "crossvit." not in line if line.startswith(("import", "from")) else line == source_line
-            if imported := re.match(r"from \.(\w+) import (.*)", line):
-                assert f"{imported[1]}.py" in saved and source_line.endswith(f"{imported[1]} import {imported[2]}")
-            else:
+            if not source_line.startswith("from crossvit"):
                 assert line == source_line
+            elif imported := re.fullmatch(r"from \.(\w+) import (.*)", line):
+                assert imported[1] in saved and source_line.endswith(f"{imported[1]} import {imported[2]}")
+            else:  # a base of this package, in the place of transformers' own
+                assert re.fullmatch(
+                    r"from transformers\.\w+ import (PreTrained(Config|Model)|(Pil|Torchvision)Backend)", line
+                )
 
 
 def train(config: CrossViTConfig, output: Path, trainer_class=Trainer, **kwargs) -> Trainer:
@@ -300,7 +365,7 @@ def test_a_write_that_fails_leaves_the_previous_files(config, tmp_path, monkeypa
             file.write(text[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(crossvit.configuration.saving_crossvit.Path, "write_text", full_disk)
+    monkeypatch.setattr(crossvit.configuration.saved_code.Path, "write_text", full_disk)
     config.num_labels = 7
     with pytest.raises(OSError, match="No space left"):
         config.save_pretrained(tmp_path)

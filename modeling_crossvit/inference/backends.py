@@ -58,7 +58,7 @@ AnyModel = TypeVar("AnyModel", bound=PreTrainedModel)
 # The packages that each format takes to export and to run.
 FORMATS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 INT8_PACKAGES = ("openvino", "nncf")
-# All of them, and those of the other backends.
+# Brings the packages of all backends.
 INSTALL = 'pip install "transformers-crossvit[export]"'
 
 # Images beyond this number make the ranges of int8 no better: it is the default of NNCF.
@@ -107,8 +107,8 @@ def compile_layers(model: AnyModel, fusions: bool = False, **kwargs: Any) -> Any
     >>> config = CrossViTConfig.from_variant("crossvit_tiny_240")
     >>> model = compile_layers(CrossViTForImageClassification(config).eval())
     ```"""
-    # All of them run the same wrapper of transformers, for which PyTorch counts the graphs together. With fusions its limit of 8 would be
-    # reached at the third batch size, and from then on the layers would not be compiled at all.
+    # All layers share one `__call__` of transformers, so PyTorch counts their graphs against one recompile limit. With fusions the limit of
+    # 8 would be reached at the third batch size, and from then on the layers would not be compiled at all.
     # PyTorch before 2.12 has no such argument.
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         kwargs.setdefault("recompile_limit", 8 * model.config.num_branches)

@@ -82,7 +82,7 @@ def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str
 
 
 def _architecture(state_dict: dict[str, torch.Tensor]) -> dict | None:
-    """The sizes by which the variants differ, read off the shapes of the weights; `None` if this is no CrossViT with two branches."""
+    """The sizes by which the variants differ, read off the shapes of the weights; `None` if this is not a CrossViT with two branches."""
     try:
         return {
             "hidden_sizes": [state_dict[f"cls_token_{branch}"].shape[-1] for branch in (0, 1)],

@@ -127,7 +127,7 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
     if os.path.isfile(source):
         yield source, None
     elif source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
-        raise FileNotFoundError(f"--source {source} is no file. Expected a .pth or .safetensors file.")
+        raise FileNotFoundError(f"--source {source} is not a file. Expected a .pth or .safetensors file.")
     else:
         repository = _repository(source)
         with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@
 # limitations under the License.
 """
 Loading a CrossViT from what it was not saved as: the repositories and folders of timm, weights with timm's or the release's names, and
-checkpoints for other image sizes; and the refusal of what holds no CrossViT.
+checkpoints for other image sizes; and the refusal of anything that is not a CrossViT.
 """
 
 import copy
@@ -111,7 +111,7 @@ class LoadingMixin(_Base):
         super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
     def get_position_embeddings(self) -> tuple[nn.Parameter, ...]:
-        """Those of every branch, each of shape (1, 1 + num_patches, hidden_size), the position of the CLS token first."""
+        """The position embeddings of every branch, each of shape (1, 1 + num_patches, hidden_size), the position of the CLS token first."""
         branches: Any = self.base_model.embeddings
         return tuple(embeddings.position_embeddings for embeddings in branches)
 

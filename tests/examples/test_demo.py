@@ -36,7 +36,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from demo_load import TRAINED_SIZE, measure, serve
 from gradio_client import Client, handle_file
 from huggingface_hub import SpaceCard
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -52,6 +51,7 @@ from small_models import small_config
 from transformers import pipeline
 from transformers.image_utils import load_image
 
+from benchmarks.demo_load import TRAINED_SIZE, measure, serve
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, explain
 
 

@@ -38,7 +38,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import training
 from clean_process import run_python
 from datasets import ClassLabel, Dataset, Features
 from hub_server import HubServer, card_errors, read_card
@@ -51,6 +50,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, top_k_accuracy_score
 from small_models import small_config
 
+from benchmarks import training
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
 
 

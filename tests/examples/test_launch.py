@@ -29,10 +29,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import training
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
+
+from benchmarks import training
 
 
 ROOT = Path(__file__).parents[2]

@@ -35,7 +35,6 @@ import timm
 import torch
 from deprecations import USES_PEFT
 from hub_server import card_errors
-from parity import timm_model
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
@@ -44,6 +43,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from timm.models._hub import save_for_hf
 from transformers import pipeline
 
+from benchmarks.parity import timm_model
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
 
 

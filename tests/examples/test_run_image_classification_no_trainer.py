@@ -27,12 +27,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import training
 from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import pipeline
+
+from benchmarks import training
 
 
 SCRIPT = "run_image_classification_no_trainer.py"

@@ -26,13 +26,13 @@ import time
 
 import pytest
 import torch
-from parity import randomize_, relative_difference
 from PIL import Image
 from small_models import small_config
 from torch._dynamo.utils import counters
 from transformers import AutoImageProcessor, pipeline
 from transformers.exporters import ExportedModel
 
+from benchmarks.parity import randomize_, relative_difference
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, benchmark, deployment, export
 from crossvit.inference.backends import BACKENDS, Form, compile_layers, load_exported
 
@@ -181,7 +181,7 @@ def test_export_refuses_mistakes(model_folder, tmp_path, capsys, monkeypatch):
     onnx = (model_folder, output, "--format", "onnx", "--int8", "--images", tmp_path)
     assert "int8 is for openvino, got onnx" in refuse(capsys, export, *onnx)
     assert f"{tmp_path} holds no images" in refuse(capsys, export, *int8, tmp_path)
-    assert "is no folder" in refuse(capsys, export, *int8, tmp_path / "missing")
+    assert "is not a folder" in refuse(capsys, export, *int8, tmp_path / "missing")
     (tmp_path / "photo.png").write_text("text")
     assert "photo.png cannot be read as an image" in refuse(capsys, export, *int8, tmp_path)
     monkeypatch.setattr(deployment, "find_spec", lambda package: None if package == "nncf" else package)

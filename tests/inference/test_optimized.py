@@ -410,7 +410,9 @@ CHANGES = {
 )
 def test_a_changed_layer_is_refused_by_name(model, change):
     changed = change(model)
-    with pytest.raises(ValueError, match=r"(_proj|fc1|The model) (is|has) a .*before `optimize`|takes one of .*PeftModel"):
+    with pytest.raises(
+        ValueError, match=r"(_proj|fc1|The model) (is|has) a .*before `optimize`|takes one of .*PeftModel"
+    ):
         optimize(changed)
 
 

@@ -21,7 +21,6 @@ for transformers' detection and segmentation heads.
 import pytest
 import timm
 import torch
-from parity import timm_model
 from small_models import TIMM_SMALL, small_config
 from transformers import (
     AutoBackbone,
@@ -31,6 +30,7 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
+from benchmarks.parity import timm_model
 from crossvit import CrossViTBackbone, CrossViTConfig, convert_checkpoint
 
 

@@ -20,13 +20,13 @@ are those of benchmarks/execution_modes.py, on a smaller model.
     pytest tests/modeling_crossvit/test_execution_modes.py -m slow      other runtimes and precisions: 4 minutes
 """
 
-import execution_modes
 import pytest
 import torch
 from deprecations import USES_PEFT
-from parity import randomize_
 from transformers import BitsAndBytesConfig
 
+from benchmarks import execution_modes
+from benchmarks.parity import randomize_
 from crossvit import CrossViTConfig, CrossViTForImageClassification
 
 

@@ -21,9 +21,9 @@ gradients with the difference that they must add up to.
 import numpy as np
 import pytest
 import torch
-from parity import randomize_
 from PIL import Image
 
+from benchmarks.parity import randomize_
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, explain
 
 

@@ -19,11 +19,11 @@ the losses and the trained weights of one (benchmarks/parallel.py).
     pytest tests/modeling_crossvit/test_parallel.py -m slow      two processes: a minute
 """
 
-import parallel
 import pytest
 import torch
 from transformers.distributed.parallel_utils import replace_layer_number_by_wildcard
 
+from benchmarks import parallel
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTModel
 
 

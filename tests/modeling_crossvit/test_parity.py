@@ -20,10 +20,10 @@ depth. The limits and their reasons stand there.
     pytest tests/modeling_crossvit/test_parity.py -m slow      the three large ones in a minute
 """
 
-import parity
 import pytest
 from small_models import LARGE
 
+from benchmarks import parity
 from crossvit import CROSSVIT_VARIANTS
 
 

@@ -27,9 +27,9 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from parity import randomize_, relative_difference
 from small_models import small_config
 
+from benchmarks.parity import randomize_, relative_difference
 from crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTModel
 
 

@@ -30,13 +30,13 @@ import timm
 import torch
 from clean_process import run_python
 from huggingface_hub import ModelCard
-from parity import timm_model
 from safetensors.torch import load_file, save_file
 from small_models import with_names_of_the_release
 from transformers import pipeline
 
+from benchmarks.parity import timm_model
 from crossvit import CROSSVIT_VARIANTS, convert_checkpoint
-from crossvit.configuration.saving_crossvit import SOURCE_FOLDERS
+from crossvit.configuration.saved_code import CORE
 from crossvit.configuration.variants import imagenet_classes
 from crossvit.weights import convert as command
 
@@ -104,7 +104,7 @@ def test_the_folder_is_complete(weights, tmp_path, capsys, photos):
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
-        *(path.name for folder in SOURCE_FOLDERS for path in folder.glob("*_crossvit.py")),
+        *(f"{module_name}.py" for module_name in CORE),
     }
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
     # No claim about weights that may be anybody's.
@@ -179,7 +179,7 @@ def test_a_difference_is_an_error_and_nothing_is_written_or_pushed(weights, tmp_
     [
         (["--source", "crossvit_15_dager_240"], "Did you mean crossvit_15_dagger_240"),
         (["--source", "timm/resnet50"], "neither a file nor a known model"),
-        (["--source", "absent.pth"], "absent.pth is no file"),
+        (["--source", "absent.pth"], "absent.pth is not a file"),
         (["--source", "{weights}", "--variant", "crossvit_9"], "Unknown CrossViT variant: got 'crossvit_9'"),
         (["--source", "{weights}", "--variant", "crossvit_9_240"], "does not fit the configuration"),
         (["--source", "{folder}/vit.safetensors"], "not a CrossViT checkpoint"),

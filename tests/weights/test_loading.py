@@ -25,12 +25,12 @@ import timm
 import torch
 from clean_process import run_python
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from parity import timm_model
 from safetensors.torch import save_file
 from small_models import TIMM_SMALL, small_config
 from timm.layers import resample_abs_pos_embed
 from transformers import AutoModel, AutoModelForImageClassification
 
+from benchmarks.parity import timm_model
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTModel, convert_checkpoint
 from crossvit.weights.checkpoints import to_timm_state_dict
 

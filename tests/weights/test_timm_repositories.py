@@ -24,7 +24,6 @@ import re
 import shutil
 
 import numpy as np
-import parity
 import pytest
 import timm
 import torch
@@ -47,6 +46,7 @@ from transformers import (
     pipeline,
 )
 
+from benchmarks import parity
 from crossvit import (
     CROSSVIT_VARIANTS,
     CrossViTBackbone,
