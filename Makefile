@@ -51,8 +51,11 @@ test-slow: $(DEV)  ## Run the heavier tests: interrupted training, FSDP2, the la
 research: $(DEV)  ## Run the tests of research/, and a quick form of its study
 	$(BIN)/python -m pytest research $(TWO_PROCESSES)
 
-conformance: $(DEV)  ## Run transformers' own common tests on our classes: tests/conformance
+conformance: $(DEV)  ## Run transformers' own tests on the model in transformers' tree and on this package: tests/conformance
 	$(BIN)/python -m pytest tests/conformance --quiet -rN
+
+upstream: $(DEV)  ## Write the model into a tree of transformers, `make upstream TREE=../transformers`: docs/upstream.md
+	$(BIN)/python -m upstream.export $(TREE)
 
 lint: $(DEV)  ## Check style, transformers' model rules and types
 	$(BIN)/ruff check .

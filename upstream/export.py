@@ -54,12 +54,11 @@ AUTO_MAPPINGS = {
 
 LEFT_TO_DO = """\
 What a person must still do:
-- Read every line, and own it: the maintainers want no request that an agent wrote and nobody has read.
-- Ask in an issue whether the model is wanted, and say what TimmWrapper lacks (README.md of this package).
-- Put the weights on the Hub, with an organisation that answers for them, and name them in docs/source/en/model_doc/crossvit.md.
-- Add a slow test with these weights, an image of tests/fixtures and a slice of timm's logits.
-- In a checkout: `make fix-repo` and `make check-repo`, which need utils/ and docs/, and then
-  RUN_SLOW=1 python -m pytest tests/models/crossvit"""
+- Ask in an issue whether the model is wanted, and say there what TimmWrapper lacks (README.md of this package).
+- Read every line, understand it, and answer for it: the maintainers close requests that only an agent has read.
+- Put the weights on the Hub, in an organisation that looks after them, and name them in docs/source/en/model_doc/crossvit.md.
+- Add a slow test: these weights, an image from tests/fixtures, and a slice of the logits that timm computes.
+- Run `make fix-repo` and RUN_SLOW=1 python -m pytest tests/models/crossvit in a checkout. The source distribution lacks utils/ and docs/."""
 
 
 # What differs between a file beside a saved model and the same file in the tree, where the loss is transformers' own.
@@ -79,6 +78,10 @@ def for_the_tree(source: str) -> str:
     text = copy_of(source)
     for pattern, replacement in IN_THE_TREE:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    if left := re.search(r"^.*(?:from crossvit|loss_crossvit|image_classification_loss).*$", text, re.MULTILINE):
+        raise ValueError(
+            f"The tree has no place for {left[0].strip()!r}: the core or IN_THE_TREE in {__file__} has to change."
+        )
     return text
 
 
@@ -110,6 +113,7 @@ def insert_sorted(text: str, start: int, entry: str, new: str, path: Path) -> st
 
 
 def find(pattern: str, text: str, path: Path) -> re.Match:
+    """The one place in the text of `path` that has the form `pattern`."""
     matches = list(re.finditer(pattern, text, re.MULTILINE))
     if len(matches) != 1:
         raise ValueError(
@@ -123,7 +127,7 @@ def names_of_timm(path: Path) -> str:
     """The table of names, as an entry of `conversion_mapping.py`."""
     lines = []
     for rule in CHECKPOINT_CONVERSION:
-        # The given patterns, which transformers takes apart and keeps.
+        # The patterns as they were given. transformers also keeps them in the form that it matches names with.
         sources, targets = rule._original_source_patterns, rule._original_target_patterns
         if isinstance(rule, WeightConverter):
             operations = ", ".join(f"{type(step).__name__}(dim={step.dim})" for step in rule.operations)
@@ -140,11 +144,16 @@ def _raw(pattern: str | list[str]) -> str:
 
 
 def contribution(tree: Path) -> dict[Path, str]:
-    """All files to write into a tree, with their texts."""
+    """
+    All files to write into a tree, with their texts. Nothing is written.
+
+    Raises:
+        ValueError: If `tree` is not a tree of transformers, if it has the model, or if it is laid out in another way than 5.23 and 5.24.
+    """
     if not (tree / SOURCE / "models" / "auto" / "auto_mappings.py").is_file():
         raise ValueError(
-            f"{tree} is no tree of transformers: it has no {SOURCE}/models/auto/auto_mappings.py. Give a checkout, or the unpacked "
-            "source distribution (`pip download --no-deps --no-binary transformers transformers`)."
+            f"{tree} is not a tree of transformers: it has no {SOURCE}/models/auto/auto_mappings.py. Give a checkout, or the "
+            "unpacked source distribution (`pip download --no-deps --no-binary transformers transformers`)."
         )
     if (tree / FOLDER).exists():
         raise ValueError(f"{tree} already has {FOLDER}. Give a tree without the model.")
@@ -187,7 +196,7 @@ def contribution(tree: Path) -> dict[Path, str]:
 
 def write(texts: dict[Path, str]) -> None:
     """Writes all files, or none: if one cannot be written, the others are as they were."""
-    previous = {path: path.read_text(encoding="utf-8") if path.exists() else None for path in texts}
+    previous = {path: path.read_bytes() if path.exists() else None for path in texts}
     folders = []
     try:
         for path, text in texts.items():
@@ -198,18 +207,26 @@ def write(texts: dict[Path, str]) -> None:
             with replace_file(path) as new:
                 new.write_text(text, encoding="utf-8")
     except BaseException:
-        for path, text in previous.items():
-            if text is not None:
-                path.write_text(text, encoding="utf-8")
-            else:
+        for path, content in previous.items():
+            if content is None:
                 path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
         for folder in reversed(folders):
             folder.rmdir()
         raise
 
 
-def line_counts(tree: Path) -> str:
-    """A table of the lines of the model's files, beside those of models that transformers has, for docs/upstream.md."""
+def table_of_lines(tree: Path) -> str:
+    """The lines of the files of this model in a tree that has it, beside those of models of transformers: a table in Markdown."""
+    rows = ["| | configuration | modeling | image processors |", "|---|---|---|---|"]
+    for name, model_type in (("CrossViT", MODEL_TYPE), ("ViT", "vit"), ("DINOv3", "dinov3_vit"), ("Swin", "swin")):
+        cells = []
+        for kind in ("configuration", "modeling", "image_processing"):
+            files = sorted((tree / SOURCE / "models" / model_type).glob(f"{kind}_*.py"))
+            cells.append(" + ".join(str(len(file.read_text(encoding="utf-8").splitlines())) for file in files))
+        rows.append(f"| {name} | {' | '.join(cell or '-' for cell in cells)} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -220,9 +237,9 @@ def main() -> None:
         texts = contribution(tree)
         write(texts)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"Nothing was written: {error}")
+        raise SystemExit(f"Nothing was written. {error}")
     print("Wrote", *sorted(str(path.relative_to(tree)) for path in texts), sep="\n  ")
-    print(LEFT_TO_DO)
+    print(f"\n{table_of_lines(tree)}\n\n{LEFT_TO_DO}")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ SINCE_5_24 = {
 }
 
 # The plans for several devices are in the base class of this package, and do not go into the tree.
-IN_THE_TREE = {"Model does not have a TP plan.": "test_tp_plan_matches_params"}
+IN_THE_TREE = {"Model does not have a TP plan.": "test_tp_plan_matches_params test_tied_head_has_a_tp_plan_entry"}
 
 # Skipped where the machine lacks what they need.
 WITHOUT_HARDWARE_OR_PACKAGES = {

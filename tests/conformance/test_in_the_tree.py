@@ -28,10 +28,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import transformers
 from prepare import SMALL, unpack_tree
 from safetensors.torch import save_file
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from upstream.export import table_of_lines
 
 
 HERE = Path(__file__).parent
@@ -73,14 +75,14 @@ def test_examples_of_the_docstrings(tree):
     run_pytest(tree, "-p", "parser_of_docstrings", "--doctest-modules", MODEL)
 
 
-def test_numbers_and_auto_classes(tree, tmp_path):
+def test_timm_folders_and_folders_of_the_package(tree, tmp_path):
     for name in ("crossvit_tiny_240", "crossvit_9_dagger_240", "crossvit_15_dagger_408"):
-        CrossViTConfig.from_variant(name, num_labels=1000).save_pretrained(tmp_path / name)
         torch.manual_seed(0)
         model = timm.create_model(name)
         for parameter in model.parameters():  # also the biases and norms, which timm sets to 0 and 1
             parameter.data += 0.02 * torch.randn_like(parameter)
-        save_file(model.state_dict(), tmp_path / name / "model.safetensors")
+        timm.models.save_for_hf(model, tmp_path / name, safe_serialization=True)
+        CrossViTConfig.from_variant(name, num_labels=1000).to_json_file(tmp_path / name / "crossvit.json")
     folder = tmp_path / "saved_by_the_package"
     torch.manual_seed(0)
     model = CrossViTForImageClassification(CrossViTConfig(**SMALL, num_labels=5)).eval()
@@ -96,3 +98,11 @@ def test_rules_and_style(tree):
     run(tree, "ruff", "check", MODEL, TESTS)
     run(tree, "ruff", "format", "--check", MODEL, TESTS, "src/transformers/conversion_mapping.py")
     assert run(tree, "mlinter", "--no-progress", "--no-cache", MODEL, TESTS).strip() == "OK"
+
+
+def test_table_of_lines(tree):
+    page = (HERE.parents[1] / "docs" / "upstream.md").read_text(encoding="utf-8")
+    table = table_of_lines(tree)
+    if f"transformers {transformers.__version__}" not in page:  # then the rows of other models may differ
+        table = next(row for row in table.splitlines() if row.startswith("| CrossViT"))
+    assert table in page, f"docs/upstream.md needs this table:\n{table}"

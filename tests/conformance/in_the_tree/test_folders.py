@@ -23,7 +23,15 @@ import timm
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    CrossViTConfig,
+    CrossViTForImageClassification,
+)
 
 
 FOLDERS = Path(os.environ["CROSSVIT_FOLDERS"])
@@ -31,10 +39,11 @@ FOLDERS = Path(os.environ["CROSSVIT_FOLDERS"])
 
 @pytest.mark.parametrize("name", ["crossvit_tiny_240", "crossvit_9_dagger_240", "crossvit_15_dagger_408"])
 def test_logits_are_those_of_timm(name):
-    model = AutoModelForImageClassification.from_pretrained(FOLDERS / name).eval()
+    config = CrossViTConfig.from_json_file(FOLDERS / name / "crossvit.json")
+    model = CrossViTForImageClassification.from_pretrained(FOLDERS / name, config=config).eval()
     reference = timm.create_model(name).eval()
     reference.load_state_dict(load_file(FOLDERS / name / "model.safetensors"))
-    pixel_values = torch.randn(2, 3, *model.config.branch_image_size(0), generator=torch.Generator().manual_seed(0))
+    pixel_values = torch.randn(2, 3, *config.branch_image_size(0), generator=torch.Generator().manual_seed(0))
     for dtype, limit in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
         with torch.no_grad():
             expected = reference.to(dtype)(pixel_values.to(dtype))
