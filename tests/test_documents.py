@@ -68,7 +68,7 @@ def commands() -> dict[tuple[str, ...], set[str]]:
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             for index, word in enumerate(words):
-                if word.endswith(".py") and (ROOT / word).is_file():
+                if re.fullmatch(r"(examples|benchmarks|research)/.*\.py", word):
                     program = (word,)
                 elif word == "-m" and words[index + 1].split(".")[0] in ("crossvit", "benchmarks", "research"):
                     program = ("-m", words[index + 1])
