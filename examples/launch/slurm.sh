@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Four machines with 8 GPUs each under Slurm:
-#     sbatch examples/launch/slurm.sh examples/pretrain_imagenet.py --train_dir imagenet --model_name_or_path crossvit_15_dagger_240
+#     sbatch examples/launch/slurm.sh examples/pretrain_imagenet.py --train_dir imagenet --config_name crossvit_15_dagger_240
 # Two minutes before the time limit Slurm sends SIGTERM, and the scripts save a checkpoint. Submit the job again to continue from it. After
 # the failure of a machine, Slurm submits the job again itself.
 #SBATCH --job-name=crossvit

@@ -21,10 +21,14 @@ are compared with those of one process with the same global batches. The command
 
 import json
 import os
+import re
+import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,8 +134,11 @@ def test_pretraining_by_the_configuration_for_the_cpu(data, digits, tmp_path):
     assert len(list(checkpoint.glob("random_states_*.pkl"))) == 1
 
 
-def test_slurm(tmp_path):
-    """Test programs replace those of Slurm. Each machine is launched with its rank, the name of the first machine, and all arguments."""
+def test_slurm(tmp_path, digits, monkeypatch):
+    """
+    Test programs replace those of Slurm, and run the command in the script's first lines. Each machine is launched with its rank, the name of
+    the first machine, and all arguments; of these the real script says that the digits are too few for it, and nothing else.
+    """
     for name, script in {
         "scontrol": 'echo "$3" | tr , "\\n"',
         "srun": 'shift; for node in 0 1 2 3; do SLURM_NODEID=$node "$@"; done',
@@ -139,19 +146,36 @@ def test_slurm(tmp_path):
     }.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "SLURM_JOB_NODELIST": "first,second,third,fourth",
-    }
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SLURM_JOB_NODELIST": "first,second,third,fourth"}
+    (command,) = re.findall(r"^#     sbatch (.+)$", (LAUNCH / "slurm.sh").read_text(), re.M)
     process = subprocess.run(
-        ["bash", LAUNCH / "slurm.sh", "train.py", "--train_dir", "a folder"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )  # fmt: skip
+        ["bash", *shlex.split(command), "--data", "a folder"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert len(lines) == 4
+    _, file, *arguments = shlex.split(command)
     for rank, line in enumerate(lines):
-        launch, config, file, *others = line.rstrip("|").split("|")
-        assert (launch, config) == ("launch", "--config_file") and (ROOT / file).is_file()
-        arguments = ["--machine_rank", str(rank), "--main_process_ip", "first", "train.py", "--train_dir", "a folder"]
-        assert others == arguments
+        launch, option, config, *others = line.rstrip("|").split("|")
+        assert (launch, option) == ("launch", "--config_file") and (ROOT / config).is_file()
+        machine = ["--machine_rank", str(rank), "--main_process_ip", "first"]
+        assert others == [*machine, file, *arguments, "--data", "a folder"]
+
+    (tmp_path / "imagenet").symlink_to(digits)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [file, *arguments])
+    script = SimpleNamespace(**runpy.run_path(str(ROOT / file)))
+    options = script.parse_arguments(
+        script.ModelArguments,
+        script.DataArguments,
+        script.Arguments,
+        description="",
+        defaults=script.recipe_defaults(),
+    )
+    with pytest.raises(ValueError, match="--global_batch_size 4096 is more than the 60 training images"):
+        script.prepare(*options, SimpleNamespace(num_processes=32, is_main_process=False))
