@@ -63,7 +63,7 @@ class PreTrainedConfig(_PreTrainedConfig):
     """transformers' configuration, with this package around it."""
 
     if TYPE_CHECKING:  # Fields of CrossViTConfig; an annotation in this class would make a field of its own.
-        depths: list[int]
+        depths: list[int] | tuple[int, ...]
         num_fusion_layers: int
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -194,7 +194,7 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         for branch in range(self.num_branches):
             self._validate_branch(branch)
 
-    def _validate_branch(self, branch: int):
+    def _validate_branch(self, branch: int) -> None:
         image_size, patch_size = self.image_sizes[branch], self.patch_sizes[branch]
         hidden_size, heads = self.hidden_sizes[branch], self.num_attention_heads[branch]
         if hidden_size % heads != 0:

@@ -98,6 +98,9 @@ class ImageProcessorMixin(_Backend):
     processors, it is not applied to a PIL image.
     """
 
+    if TYPE_CHECKING:
+        do_convert_rgb: bool | None
+
     @classmethod
     def get_image_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
