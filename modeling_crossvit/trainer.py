@@ -28,7 +28,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator, PartialState
 from huggingface_hub import ModelCard
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, top_k_accuracy_score
 from transformers import HfArgumentParser, Trainer, TrainerCallback
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
@@ -73,7 +72,7 @@ def last_complete_checkpoint(output_dir: str | Path) -> Path | None:
     return checkpoints[-1] if checkpoints else None
 
 
-def finish_checkpoint(checkpoint: Path, keep: int | None, best: Path | None = None):
+def finish_checkpoint(checkpoint: Path, keep: int | None, best: Path | None = None) -> None:
     """
     Marks a checkpoint as complete, and then removes older ones. One process calls this when all processes have written their parts.
 
@@ -158,7 +157,7 @@ class CrossViTTrainer(Trainer):
             complete_model_card(ModelCard.load(path), model, name, text=text).save(path)
 
 
-def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
+def save_checkpoint(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int) -> None:
     """
     Writes a checkpoint of a loop with `accelerate`, then removes all but the newest `keep` checkpoints. Whenever the run is killed, a complete
     checkpoint remains. All processes call this.
@@ -187,12 +186,12 @@ def load_checkpoint(accelerator: Accelerator, output: Path) -> tuple[int, list[d
     return checkpoint_step(checkpoint), json.loads((checkpoint / "log.json").read_text())
 
 
-def watch_for_sigterm(accelerator: Accelerator):
+def watch_for_sigterm(accelerator: Accelerator) -> None:
     """Lets the loop finish its step after SIGTERM, the signal by which Slurm announces the end of a job: see `end_after_sigterm`."""
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
 
 
-def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int):
+def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int) -> None:
     """If any process has received SIGTERM, all processes save a checkpoint and end with the exit status of that signal."""
     if not accelerator.check_trigger():
         return
@@ -210,7 +209,7 @@ def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: li
 RUN_FILE = "run.json"
 
 
-def check_run(output: Path, data: ImageData, options: dict[str, Any]):
+def check_run(output: Path, data: ImageData, options: dict[str, Any]) -> None:
     """
     Writes into the folder of a run what the run is: its training images, its classes, and the options that change what is trained.
 
@@ -227,7 +226,7 @@ def check_run(output: Path, data: ImageData, options: dict[str, Any]):
         if earlier["images"] != run["images"]:
             different.append("the training images or their labels")
         if earlier["classes"] != run["classes"]:
-            different.append(f"the classes: {listed(earlier['classes'])}, now {listed(run['classes'])}")
+            different.append(f"the classes: {listed(earlier['classes'])}, now {listed(data.known_classes)}")
         different += [
             f"{name}: {earlier['options'][name]}, now {options[name]}"
             for name in sorted(earlier["options"].keys() & options.keys())
@@ -250,6 +249,8 @@ def check_run(output: Path, data: ImageData, options: dict[str, Any]):
 
 @dataclass
 class ModelArguments:
+    """The options of the training scripts that name a model and change it, for `load_model`. `metadata` describes each."""
+
     _argument_group_name = "model: --model_name_or_path for its weights, or --config_name for random weights"
 
     model_name_or_path: str | None = field(
@@ -296,9 +297,8 @@ def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
     return [patch * max(1, round(size / patch)) for size, patch in zip(sizes, config.patch_sizes)]
 
 
-def load_config(arguments: ModelArguments, download: dict[str, Any]) -> CrossViTConfig:
-    """The configuration of the model, or of a published architecture, with the image size and drop path rate of the arguments."""
-    name = arguments.config_name or arguments.model_name_or_path
+def load_config(name: str, arguments: ModelArguments, download: dict[str, Any]) -> CrossViTConfig:
+    """The configuration of a model or of a published architecture, with the image size and drop path rate of the arguments."""
     if name in CROSSVIT_VARIANTS:
         config = CrossViTConfig.from_variant(name)
     else:
@@ -311,7 +311,7 @@ def load_config(arguments: ModelArguments, download: dict[str, Any]) -> CrossViT
             raise ValueError(
                 f"--image_size must be a multiple of {config.patch_sizes[0]}, the patch size of the small branch; got {arguments.image_size}."
             )
-        config.image_sizes = branch_image_sizes(config, arguments.image_size)
+        config.image_sizes = [*branch_image_sizes(config, arguments.image_size)]
     if arguments.drop_path_rate is not None:
         config.drop_path_rate = arguments.drop_path_rate
     return config
@@ -351,7 +351,8 @@ def load_model(
             f"--model_name_or_path {name} names an architecture, expected weights. Give --model_name_or_path timm/{name}.in1k for the weights "
             f"that timm has published, or --config_name {name} for random weights."
         )
-    if name is None and arguments.config_name is None:
+    config_name = arguments.config_name or name
+    if config_name is None:
         raise ValueError(
             "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name crossvit_15_dagger_240 for random weights."
         )
@@ -360,25 +361,26 @@ def load_model(
             "--config_name alone gives random weights, which are not worth an evaluation: give --model_name_or_path."
         )
     download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
-    config = load_config(arguments, download)
+    config = load_config(config_name, arguments, download)
     several = config.problem_type == "multi_label_classification"
     if not training and several != data.multi_label:
         raise ValueError(
             f"The model was trained for {'several labels' if several else 'one label'} per image, but these images have "
             f"{'several' if data.multi_label else 'one'}. Train it on such images first."
         )
-    matched = None if name is None else data.match_classes(config.id2label, training)
+    id2label = {int(index): label for index, label in (config.id2label or {}).items()}
+    matched = None if name is None else data.match_classes(id2label, training)
     if matched is None:
         if name is not None:
-            message = f"The model has other classes ({listed(config.id2label.values(), 5)}) than the data ({listed(data.classes, 5)})"
+            message = f"The model has other classes ({listed(id2label.values(), 5)}) than the data ({listed(data.known_classes, 5)})"
             if not arguments.ignore_mismatched_sizes:
                 raise ValueError(f"{message}: leave out --no_ignore_mismatched_sizes to give it new heads.")
             PartialState().print(f"{message}: it gets new heads.")
-        config.id2label = dict(enumerate(data.classes))
-        config.label2id = {name: index for index, name in enumerate(data.classes)}
+        config.id2label = dict(enumerate(data.known_classes))
+        config.label2id = {name: index for index, name in enumerate(data.known_classes)}
     config.problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
 
-    processor_name = arguments.image_processor_name or name or arguments.config_name
+    processor_name = arguments.image_processor_name or name or config_name
     image_processor = load_image_processor(processor_name, config, arguments.image_size, download)
     if name is None:
         return CrossViTForImageClassification(config), image_processor, data
@@ -404,7 +406,7 @@ def compute_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Args:
         scores: (N, classes).
-        labels: The class of each image, (N,), or 0 and 1 for several labels per image, (N, classes).
+        labels: The index of the class of each image, (N,), or 0 and 1 for several labels per image, (N, classes).
 
     Returns:
         `accuracy`, `macro_f1` (the mean over the classes that occur) and, with more than five classes, `top_5_accuracy`. For several labels
@@ -413,6 +415,8 @@ def compute_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     Raises:
         ValueError: If scores are not finite, or if no image has a label.
     """
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score, top_k_accuracy_score
+
     wrong = ~np.isfinite(scores).all(axis=-1)
     if wrong.any():
         raise ValueError(
@@ -448,27 +452,34 @@ CARD_TEXT = f"""
 MAX_NAMES = 25
 
 
-def draw(function: Callable, *arguments, **kwargs):
+def draw(function: Callable[..., object], *arguments: Any, **options: Any) -> None:
     """Calls a function that draws. A picture that fails is a warning, because it must not take the results with it."""
     import matplotlib.pyplot as plt
 
     try:
         # Names of classes are not formulas, even if they have dollar signs.
         with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
-            function(*arguments, **kwargs)
+            function(*arguments, **options)
     except Exception as error:
         warnings.warn(f"The picture could not be drawn, all else is saved: {error!r}", stacklevel=2)
     finally:
         plt.close("all")
 
 
-def draw_training(log: list[dict], metric: str, path: Path, labels=None, predictions=None, classes=()):
+def draw_training(
+    log: list[dict],
+    metric: str,
+    path: Path,
+    labels: np.ndarray | None = None,
+    predictions: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+) -> None:
     """
     Draws the losses, the metric and the confusion matrix into the file `path`.
 
     Args:
         log: Entries with `step` and some of `loss`, `eval_loss` and `eval_{metric}`, as in `trainer.state.log_history`.
-        labels, predictions: The class of each evaluated image and the predicted one; None for several labels per image.
+        labels, predictions: The index of the class of each evaluated image, (N,), and the predicted one, (N,); None for several labels per image.
         classes: The names of the classes.
     """
     import matplotlib.pyplot as plt
@@ -502,7 +513,7 @@ def draw_training(log: list[dict], metric: str, path: Path, labels=None, predict
 # --- options ---
 
 
-def parse_arguments(*dataclasses: type, description: str, defaults: dict[str, Any] | None = None) -> tuple:
+def parse_arguments(*dataclasses: Any, description: str, defaults: dict[str, Any] | None = None) -> tuple:
     """
     Reads the options of a script. The command line gives the values, or names one JSON file that gives them.
 

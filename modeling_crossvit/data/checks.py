@@ -17,6 +17,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -34,7 +35,7 @@ from crossvit.data.splits import Split, count_images, left_out_line
 LOOKED_AT = 10_000
 
 
-def _name_and_problem(sample: dict) -> tuple[str, str | None]:
+def _name_and_problem(sample: Any) -> tuple[str, str | None]:  # DataLoader's types say that it collates lists only
     return image_name(sample["image"]), decoding_error(sample["image"])
 
 
@@ -46,7 +47,7 @@ def _is_readable(sample: dict, report: Path) -> bool:
     return problem is None
 
 
-def _append(report: Path, bad_images: list[tuple[str, str]]):
+def _append(report: Path, bad_images: list[tuple[str, str]]) -> None:
     with report.open("a") as file:
         file.writelines(json.dumps({"image": name, "problem": problem}) + "\n" for name, problem in bad_images)
 
@@ -71,7 +72,7 @@ def leave_out_bad_images(splits: dict[str, Split], output: Path, num_workers: in
             stream = split.images.filter(_is_readable, fn_kwargs={"report": report})
             readable_splits[name] = replace(split, images=stream)
             continue
-        found = [None]
+        found: list[list[int]] = [[]]
         if state.is_main_process:
             # `datasets` would remember the answers of its `map` by the paths of the files, although their bytes may have changed.
             loader = DataLoader(split.images, batch_size=None, collate_fn=_name_and_problem, num_workers=num_workers)
@@ -87,10 +88,11 @@ def leave_out_bad_images(splits: dict[str, Split], output: Path, num_workers: in
     return readable_splits
 
 
-def print_bad_images(output: Path):
+def print_bad_images(output: Path) -> None:
     """Prints how many images were left out. Each counts once, although a stream may have read it several times."""
     report = output / "bad_images.jsonl"
-    print(f"{len(set(report.open()))} images could not be read and were left out; {report} names them.")
+    images = set(report.read_text().splitlines())
+    print(f"{len(images)} images could not be read and were left out; {report} names them.")
 
 
 def wide_images(images: Dataset) -> list[str]:
@@ -122,7 +124,7 @@ def description(splits: dict[str, Split], image_range: list[float] | None) -> st
         counts = count_images(split.labels)
         order = sorted(counts, key=class_order)
         if len(counts) > 20:
-            order = sorted(order, key=counts.get)
+            order = sorted(order, key=lambda name: counts[name])
             order = [*order[:3], "...", order[-1]]
         each = ", ".join(f"{label} {counts[label]}" if label in counts else label for label in order)
         lines.append(f"{name}: {len(split.images)} images of {len(counts)} classes: {each}")

@@ -19,16 +19,18 @@ index, or the index itself as text. Therefore the classes of different sources, 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
-from crossvit.data.splits import Split, count_images, features, with_labels
+from crossvit.data.splits import Label, Split, count_images, features, with_labels
 
 
-def class_order(name: str) -> tuple:
+def class_order(name: str) -> tuple[int, int, str]:
     """The order of classes that have none of their own, as a key for `sorted`: whole numbers by their value, then names by the alphabet."""
     is_number = name.isascii() and name.isdigit() and str(int(name)) == name
     return (0, int(name), "") if is_number else (1, 0, name)
@@ -43,7 +45,7 @@ def listed(names: Iterable, most: int = 20) -> str:
 # --- from labels to names ---
 
 
-def class_name(label, names: list[str] | None = None) -> str:
+def class_name(label: Any, names: list[str] | None = None) -> str:
     """
     The name of a class as text.
 
@@ -68,7 +70,7 @@ def class_name(label, names: list[str] | None = None) -> str:
     raise ValueError(f"it has the label {label!r}, expected a word or a whole number")
 
 
-def class_names(label, names: list[str] | None = None) -> str | list[str]:
+def class_names(label: Any, names: list[str] | None = None) -> Label:
     """The name of the class, or a list of names for a list of labels."""
     if isinstance(label, list):
         return [class_name(one, names) for one in label]
@@ -76,8 +78,8 @@ def class_names(label, names: list[str] | None = None) -> str | list[str]:
 
 
 def named_labels(
-    labels: list, names: list[str] | None, origin: str, place: Callable[[int], str] = lambda index: f"image {index + 1}"
-) -> list:  # fmt: skip
+    labels: list[Any], names: list[str] | None, origin: str, place: Callable[[int], str] = lambda index: f"image {index + 1}"
+) -> list[Label]:  # fmt: skip
     """
     The names of all labels of a split.
 
@@ -97,7 +99,12 @@ def named_labels(
 
 
 def read_label_map(file: str) -> dict[str, str]:
-    """Reads `{"name in the data": "other name"}`."""
+    """
+    Reads `{"name in the data": "other name"}`.
+
+    Raises:
+        ValueError: If the file cannot be read, or has another form.
+    """
     try:
         names = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -107,15 +114,18 @@ def read_label_map(file: str) -> dict[str, str]:
     return {name: str(other) for name, other in names.items()}
 
 
-def renamed(label: str | list[str], names: dict[str, str]) -> str | list[str]:
-    """A label with other names. Of several labels with one name, one is left."""
-    if isinstance(label, list):
-        return list(dict.fromkeys(names.get(name, name) for name in label))
-    return names.get(label, label)
+def renamed(classes: list[str], names: dict[str, str]) -> list[str]:
+    """Classes with other names. Of several with one name, one is left."""
+    return list(dict.fromkeys(names.get(name, name) for name in classes))
+
+
+def renamed_label(label: Label, names: dict[str, str]) -> Label:
+    """The label of an image, with other names."""
+    return renamed(label, names) if isinstance(label, list) else names.get(label, label)
 
 
 def _rename_sample(sample: dict, names: dict[str, str]) -> dict:
-    return {"label": renamed(sample["label"], names)}
+    return {"label": renamed_label(sample["label"], names)}
 
 
 def rename_classes(splits: dict[str, Split], names: dict[str, str]) -> dict[str, Split]:
@@ -130,7 +140,9 @@ def rename_classes(splits: dict[str, Split], names: dict[str, str]) -> dict[str,
         if split.is_stream:
             images = split.images.map(_rename_sample, fn_kwargs={"names": names}, features=features(split.multi_label))
         else:
-            images = with_labels(split.images, [renamed(label, names) for label in split.labels], split.multi_label)
+            images = with_labels(
+                split.images, [renamed_label(label, names) for label in split.labels], split.multi_label
+            )
         with_names[name] = replace(split, images=images, classes=split.classes and renamed(split.classes, names))
     known = {name for split in splits.values() for name in split.classes or ()}
     known.update(*(count_images(split.labels) for split in splits.values() if not split.is_stream))
@@ -209,17 +221,18 @@ def match_classes(classes: list[str] | None, id2label: dict[int, str], training:
         The index of each class; None if a model that is trained has other classes.
 
     Raises:
-        ValueError: If a model that is only evaluated does not have all classes of the data.
+        ValueError: If a model that is only evaluated does not have all classes of the data, each once.
     """
     names = [str(id2label[index]) for index in range(len(id2label))]
     ids = [str(index) for index in range(len(names))]
-    wanted = set(names if classes is None else classes)
+    labels = names if classes is None else classes
+    wanted = set(labels)
     for keys in (names, ids):
         indices = {key: index for index, key in enumerate(keys)}
         if len(indices) == len(keys) and (wanted == set(keys) if training else wanted <= set(keys)):
             if keys is ids and names != ids:
                 PartialState().print(
-                    f"The labels {listed(classes, 5)} are taken for the indices of the model's classes."
+                    f"The labels {listed(labels, 5)} are taken for the indices of the model's classes."
                 )
             # The labels of a stream are not known yet. They may be indices.
             return (
@@ -228,9 +241,11 @@ def match_classes(classes: list[str] | None, id2label: dict[int, str], training:
                 else indices
             )
     if not training:
+        # A name that several classes of the model have matches none of them.
+        without_match = wanted - {name for name, count in Counter(names).items() if count == 1}
         raise ValueError(
-            f"The model does not have all classes of the data.\n  without a match: {listed(sorted(wanted - set(names), key=class_order))}"
-            f"\n  classes of the data: {listed(classes)}\n  classes of the model: {listed(names)}\n"
+            f"The model does not have all classes of the data.\n  without a match: {listed(sorted(without_match, key=class_order))}"
+            f"\n  classes of the data: {listed(labels)}\n  classes of the model: {listed(names)}\n"
             'Name them as the model does with --label_map FILE, a JSON file such as {"name in the data": "name of the model"}, or train the '
             "model on these data first."
         )

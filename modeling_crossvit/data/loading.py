@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
-from sklearn.utils.class_weight import compute_class_weight
+from PIL.Image import Image
 
 from crossvit.data.checks import description, leave_out_bad_images
 from crossvit.data.classes import check_classes, listed, match_classes, read_label_map, rename_classes
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
-from crossvit.data.sources import TRAIN, VALIDATION, from_file, from_folder, from_hub
-from crossvit.data.splits import Split, hold_out
+from crossvit.data.sources import TRAIN, VALIDATION, Sources, from_file, from_folder, from_hub
+from crossvit.data.splits import Label, Split, hold_out
 
 
 # Each process that reads a stream keeps this many images, and draws the next one from them.
@@ -42,12 +42,10 @@ STREAM_PARTS = 64
 DEFAULT_HELD_OUT = 0.15
 
 
-# Splits by name. A function loads each, because only those that are used must be right.
-Sources = dict[str, Callable[[], Split]]
-
-
 @dataclass
 class DataArguments:
+    """The options of the training scripts that name images and choose among them, for `load_images`. `metadata` describes each."""
+
     _argument_group_name = "data: one of --dataset_name, --train_dir and --train_file"
 
     dataset_name: str | None = field(
@@ -147,8 +145,18 @@ class ImageData:
     def __post_init__(self):
         self.label2id = self.label2id or {name: index for index, name in enumerate(self.classes or [])}
 
-    def labels(self, split: str) -> list:
-        """The label of each image: the name of its class, or a list of names."""
+    @property
+    def known_classes(self) -> list[str]:
+        """The names of the classes. Raises a ValueError for a stream that does not know them."""
+        if self.classes is None:
+            raise ValueError(
+                "This stream does not know its classes: take those of the model with "
+                "`data.match_classes(model.config.id2label, training=False)`, or give --num_classes."
+            )
+        return self.classes
+
+    def labels(self, split: str) -> list[Label]:
+        """The label of each image of a split that is no stream: the name of its class, or a list of names."""
         return self.splits[split]["label"][:]
 
     def class_weights(self) -> torch.Tensor:
@@ -158,11 +166,13 @@ class ImageData:
         Raises:
             ValueError: If images have several labels.
         """
+        from sklearn.utils.class_weight import compute_class_weight
+
         if self.multi_label:
             raise ValueError("--class_weights needs one label per image, but these images have several: leave it out.")
-        labels = [self.label2id[name] for name in self.labels("train")]
+        labels = [self.label2id[name] for name in self.splits["train"]["label"]]
         present = np.unique(labels)
-        weights = torch.ones(len(self.classes))  # a class without images has no use for its weight
+        weights = torch.ones(len(self.known_classes))  # a class without images has no use for its weight
         weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels)).float()
         return weights
 
@@ -178,25 +188,32 @@ class ImageData:
             return None
         return replace(self, classes=[str(id2label[index]) for index in range(len(id2label))], label2id=label2id)
 
-    def with_transform(self, split: str, transform: Callable, seed: int = 0) -> AugmentedImages | AugmentedStream:
+    def with_transform(
+        self, split: str, transform: Callable[[Image], torch.Tensor], seed: int = 0
+    ) -> AugmentedImages | AugmentedStream:
         """
-        A split with samples for the model, `pixel_values` and `labels`; its `set_epoch` changes the augmentation. A stream for training
-        is endless.
+        A split with samples for the model, dictionaries of `pixel_values`, (3, height, width), and `labels`, the index of the class or, for
+        several labels per image, 0 and 1 for each class, (classes,). Its `set_epoch` changes the augmentation. A stream for training is
+        endless.
 
         Args:
             transform: Takes a PIL image and returns a tensor of shape (3, height, width).
+            seed: Of the random numbers of the transform.
+
+        Raises:
+            ValueError: If the classes are not known: see `known_classes`.
         """
         images = self.splits[split]
-        transform = ImageTransform(transform, self.label2id, self.multi_label, len(self.classes), self.image_range)
+        samples = ImageTransform(transform, self.label2id, self.multi_label, len(self.known_classes), self.image_range)
         if isinstance(images, IterableDataset):
-            return AugmentedStream(images, transform, seed, endless=split == "train")
-        return AugmentedImages(images, transform, seed)
+            return AugmentedStream(images, samples, seed, endless=split == "train")
+        return AugmentedImages(images, samples, seed)
 
 
 # --- where the images come from ---
 
 
-def check_arguments(arguments: DataArguments):
+def check_arguments(arguments: DataArguments) -> None:
     """Raises a ValueError if options contradict each other."""
     train = {
         "--dataset_name": arguments.dataset_name, "--train_dir": arguments.train_dir, "--train_file": arguments.train_file
@@ -218,9 +235,9 @@ def check_arguments(arguments: DataArguments):
     if any(validation.values()):
         for option in ("validation_split", "train_val_split"):
             if getattr(arguments, option) is not None:
-                given = next(name for name, value in validation.items() if value)
+                source = next(name for name, value in validation.items() if value)
                 raise ValueError(
-                    f"--{option} and {given} exclude each other: both choose the evaluation images. Give one."
+                    f"--{option} and {source} exclude each other: both choose the evaluation images. Give one."
                 )
     if arguments.validation_split is not None and arguments.train_val_split is not None:
         raise ValueError(
@@ -246,7 +263,9 @@ def existing_folder(name: str, option: str) -> Path:
     return folder
 
 
-def load_source(arguments: DataArguments, split: str, other: str, columns: dict, excluded: dict[Path, str]) -> Sources:
+def load_source(
+    arguments: DataArguments, split: str, other: str, columns: dict[str, str | None], excluded: dict[Path, str]
+) -> Sources:
     """The splits of the folder or file for `split`; {} for none. The folder for the other split, which may lie inside, is left out."""
     folder, file, inside = (getattr(arguments, name) for name in (f"{split}_dir", f"{split}_file", f"{other}_dir"))
     if folder:
@@ -258,7 +277,9 @@ def load_source(arguments: DataArguments, split: str, other: str, columns: dict,
     return {}
 
 
-def load_sources(arguments: DataArguments, output: Path | None, download: dict) -> tuple[Sources, Sources]:
+def load_sources(
+    arguments: DataArguments, output: Path | None, download: dict[str, str | None]
+) -> tuple[Sources, Sources]:
     """The splits of the source of training images, and those of the source of evaluation images; {} for none."""
     columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
     excluded = {output.resolve(): "in --output_dir"} if output else {}
@@ -280,21 +301,22 @@ def chosen(splits: Sources, name: str | None, defaults: tuple[str, ...], option:
 
 def choose_splits(train: Sources, validation: Sources, arguments: DataArguments, training: bool) -> dict[str, Split]:
     """The splits `train` and `validation`. One of them alone if the other is not needed, or must be held out from it."""
-    splits = {"train": None}
     if validation:
-        splits["validation"] = chosen(validation, None, ("", *VALIDATION, *TRAIN), "--validation_split")
+        evaluated = chosen(validation, None, ("", *VALIDATION, *TRAIN), "--validation_split")
     else:
-        splits["validation"] = chosen(train, arguments.validation_split, VALIDATION, "--validation_split")
-    if splits["validation"] is not None and arguments.train_val_split is not None:
+        evaluated = chosen(train, arguments.validation_split, VALIDATION, "--validation_split")
+    if evaluated is not None and arguments.train_val_split is not None:
         raise ValueError(
             "--train_val_split divides the training images, but there is a split to evaluate on already: leave it out."
         )
-    if training or splits["validation"] is None:
+    trained = None
+    if training or evaluated is None:
         if not train:
             raise ValueError("Training needs images: give one of --dataset_name, --train_dir and --train_file.")
-        splits["train"] = chosen(train, arguments.train_split, (*TRAIN, ""), "--train_split")
-        if splits["train"] is None:
+        trained = chosen(train, arguments.train_split, (*TRAIN, ""), "--train_split")
+        if trained is None:
             raise ValueError(f"There is no split `train`: choose one of {listed(train)} with --train_split.")
+    splits = {"train": trained, "validation": evaluated}
     return {name: split for name, split in splits.items() if split is not None}
 
 

@@ -53,13 +53,14 @@ class Part(ABC):
 
 
 @dataclass(frozen=True)
-class NumberedPart(Part):
-    """Rows, the first of which has the number `start` in the file or data set. An image is named by its number."""
+class IndexedPart(Part):
+    """Rows, the first of which has the index `start` in the file or data set. An image is named by its index."""
 
+    length: int
     start: int
 
     def names_after(self, count: int) -> list[str]:
-        return [f"{self.name}/{number}" for number in range(self.start + count, self.start + self.length)]
+        return [f"{self.name}/{index}" for index in range(self.start + count, self.start + self.length)]
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,14 @@ class ShardPart(Part):
         endings, seen = image_endings(), set()
         with tarfile.open(self.name) as shard:
             for member in shard:
-                if not member.isfile() or Path(member.name).suffix.lower() not in endings:
+                is_image = member.isfile() and Path(member.name).suffix.lower() in endings
+                file = shard.extractfile(member) if is_image else None
+                if file is None:
                     continue
                 # The archive may hold several files of one name.
                 name = member.name if member.name not in seen else f"{member.name}@{member.offset}"
                 seen.add(member.name)
-                yield {"image": f"{self.name}/{name}", "path": None, "bytes": shard.extractfile(member).read()}
+                yield {"image": f"{self.name}/{name}", "path": None, "bytes": file.read()}
             # Python takes a header that is cut off for the end, and says nothing.
             shard.fileobj.seek(shard.offset)
             if shard.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -95,14 +98,14 @@ class ShardPart(Part):
 
 
 @dataclass(frozen=True)
-class RowGroupPart(NumberedPart):
+class RowGroupPart(IndexedPart):
     """A group of rows of a parquet file."""
 
     column: str
     row_group: int
 
     def read(self) -> Iterator[Encoded]:
-        number = self.start
+        index = self.start
         # A few rows at a time, because a group can be larger than the memory.
         for batch in pq.ParquetFile(self.name).iter_batches(64, row_groups=[self.row_group], columns=[self.column]):
             for image in batch.column(0).to_pylist():
@@ -110,19 +113,19 @@ class RowGroupPart(NumberedPart):
                     image = {"path": str(Path(self.name).parent / image)}
                 elif isinstance(image, bytes):
                     image = {"bytes": image}
-                yield {"image": f"{self.name}/{number}", **NO_IMAGE, **(image or {})}
-                number += 1
+                yield {"image": f"{self.name}/{index}", **NO_IMAGE, **(image or {})}
+                index += 1
 
 
 @dataclass(frozen=True)
-class RowsPart(NumberedPart):
+class RowsPart(IndexedPart):
     """Rows of a data set of `datasets`. A process that opens it reads it from the same files."""
 
     table: Dataset
 
     def read(self) -> Iterator[Encoded]:
-        for number in range(self.start, self.start + self.length):
-            yield {"image": f"{self.name}/{number}", **NO_IMAGE, **(self.table[number]["image"] or {})}
+        for index in range(self.start, self.start + self.length):
+            yield {"image": f"{self.name}/{index}", **NO_IMAGE, **(self.table[index]["image"] or {})}
 
 
 def open_table(images: str, split: str | None, column: str | None, download: dict[str, Any]) -> tuple[str, Dataset]:
@@ -162,15 +165,16 @@ def find_files(images: str) -> tuple[str | None, list[str]]:
 
 
 def row_groups(file: str, column: str | None) -> Iterator[RowGroupPart]:
+    """The groups of rows of a parquet file. Raises a ValueError if it cannot be read, or has no column of images."""
     try:
         parquet = pq.ParquetFile(file)
     except Exception as error:
         raise ValueError(f"{file} cannot be read as parquet: {error}") from error
     column = choose_column("image", column, [], IMAGE_COLUMNS, parquet.schema_arrow.names, file)
     start = 0
-    for number in range(parquet.num_row_groups):
-        length = parquet.metadata.row_group(number).num_rows
-        yield RowGroupPart(file, length, start, column, number)
+    for index in range(parquet.num_row_groups):
+        length = parquet.metadata.row_group(index).num_rows
+        yield RowGroupPart(file, length, start, column, index)
         start += length
 
 
@@ -188,8 +192,9 @@ def list_parts(
         download: Options of `load_dataset`.
 
     Raises:
-        ValueError: If there are no images, or files of several kinds.
+        ValueError: If there are no images, or files of several kinds; if the split or the column is missing, or not the only one.
     """
+    parts: list[Part]
     kind, files = find_files(images)
     if kind == "image":
         slices = [tuple(files[start : start + size]) for start in range(0, len(files), size)]

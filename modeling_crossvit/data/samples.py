@@ -18,6 +18,7 @@ import os
 import random
 import signal
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
@@ -67,7 +68,8 @@ class EvaluationTransform:
 
 class ImageTransform:
     """
-    Turns a sample with an encoded image and the name of its class into one with `pixel_values` and `labels`.
+    Turns a sample with an encoded image and the name of its class into one with `pixel_values`, (3, height, width), and `labels`: the
+    index of the class, or 0 and 1 for each class, (num_labels,), if an image has several.
 
     Args:
         transform: Takes a PIL image and returns a tensor of shape (3, height, width).
@@ -75,9 +77,18 @@ class ImageTransform:
         multi_label: Whether a sample has a list of names.
         num_labels: The number of classes of the model.
         image_range: See `read_image`.
+
+    A call raises a ValueError if the image cannot be decoded, or has a label that is not in `label2id`.
     """
 
-    def __init__(self, transform, label2id: dict[str, int], multi_label: bool, num_labels: int, image_range=None):
+    def __init__(
+        self,
+        transform: Callable[[Image], torch.Tensor],
+        label2id: dict[str, int],
+        multi_label: bool,
+        num_labels: int,
+        image_range: list[float] | None = None,
+    ):
         self.transform, self.label2id, self.multi_label = transform, label2id, multi_label
         self.num_labels, self.image_range = num_labels, image_range
 
@@ -92,6 +103,7 @@ class ImageTransform:
 
     def __call__(self, sample: dict) -> dict:
         image, label = sample["image"], sample["label"]
+        labels: torch.Tensor | int
         if self.multi_label:
             labels = torch.zeros(self.num_labels)
             labels[[self.class_index(name, image) for name in label]] = 1
@@ -101,10 +113,9 @@ class ImageTransform:
 
 
 @contextmanager
-def seeded_random_numbers(*key: int):
+def seeded_random_numbers(*key: int) -> Iterator[None]:
     """
-    Inside, the random numbers of Python, NumPy and PyTorch depend on these numbers only. Outside, they are the same as without this
-    block.
+    Inside, the random numbers of Python, NumPy and PyTorch depend on the key only. Outside, they are the same as without this block.
     """
     python, numpy = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence(key).generate_state(2)
@@ -124,15 +135,14 @@ class AugmentedImages(torch.utils.data.Dataset):
     A data set with a random transform that depends on the seed, the epoch and the image only. Therefore a continued run, and a run
     with another number of processes or workers, augments each image in the same way. The model's random numbers stay the same too.
 
-    An index is the number of an image. If an image comes several times in one epoch, the index is a pair of the number of the image
-    and the number of its repetition.
+    `images[index]` is one sample. If an image comes several times in one epoch, `images[index, repetition]` augments each differently.
     """
 
     def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
         self.dataset, self.transform, self.seed, self.guard = dataset, transform, seed, SigtermGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # shared with workers that run already
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -140,14 +150,14 @@ class AugmentedImages(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
         self.guard.install_in_worker()
-        image, *repetition = index if isinstance(index, tuple) else (index,)
-        with seeded_random_numbers(self.seed, int(self._epoch), image, *repetition):
-            return self.transform(self.dataset[image])
+        index, *repetition = index if isinstance(index, tuple) else (index,)
+        with seeded_random_numbers(self.seed, int(self._epoch), index, *repetition):
+            return self.transform(self.dataset[index])
 
 
 class AugmentedStream(torch.utils.data.IterableDataset):
     """
-    A stream with such a transform. Its images have no number, therefore the random numbers depend on the bytes or the name of the
+    A stream with such a transform. Its images have no index, therefore the random numbers depend on the bytes or the name of the
     file. A stream for training is endless: the next epoch follows the last image. Otherwise a process with fewer images would end
     earlier than the others, and they would wait for it forever.
     """
@@ -157,7 +167,7 @@ class AugmentedStream(torch.utils.data.IterableDataset):
         self.guard = SigtermGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
 
     def __iter__(self):

@@ -22,13 +22,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
+from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, load_dataset, load_from_disk
 
 from crossvit.data.classes import class_names, named_labels
 from crossvit.data.reading import image_endings
-from crossvit.data.splits import Split, features, left_out_line, with_labels
+from crossvit.data.splits import Label, Split, features, left_out_line, with_labels
 
+
+# Splits by name. A function loads each, because only those that are used must be right.
+Sources = dict[str, Callable[[], Split]]
 
 # Names of folders that are splits, and the words that others use for them.
 TRAIN = ("train",)
@@ -67,7 +71,7 @@ def choose_column(kind: str, given: str | None, certain: list[str], others: tupl
     )
 
 
-def inner_feature(feature):
+def inner_feature(feature: Any) -> Any:
     """The feature of the items of a list; other features as they are."""
     return getattr(feature, "feature", feature)
 
@@ -81,6 +85,9 @@ def from_table(
     Args:
         columns: The columns `image` and `label` that the user has named, or None.
         folder: The folder to which paths are relative.
+
+    Raises:
+        ValueError: If a column is missing or has something else than images, or if a label is missing or wrong.
     """
     found = table.features or {}
     images = [name for name, feature in found.items() if isinstance(feature, Image)]
@@ -126,7 +133,9 @@ def _name_labels(sample: dict, names: list[str] | None) -> dict:
     return {"label": class_names(sample["label"], names)}
 
 
-def from_lists(paths: list[str], labels: list, places: list[str], left_out: Counter | None = None) -> Split:
+def from_lists(
+    paths: list[str], labels: list[Label], places: list[str], left_out: Counter[str] | None = None
+) -> Split:
     """A split of image files, with a name or a list of names for each."""
     multi_label = any(isinstance(label, list) for label in labels)
     if multi_label:
@@ -160,12 +169,13 @@ def read_rows(file: Path) -> list[dict]:
         header = text.split("\n", 1)[0]
         delimiter = max(",;\t", key=header.count)  # spreadsheets of many countries write semicolons
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        names = reader.fieldnames or []
         rows = []
         for row in reader:
             if None in row or None in row.values():
                 raise ValueError(
-                    f"{file}, line {reader.line_num}: the number of cells is not {len(reader.fieldnames)}, that of the first line "
-                    f"({', '.join(reader.fieldnames)}). Put cells with the delimiter {delimiter!r} into quotation marks."
+                    f"{file}, line {reader.line_num}: the number of cells is not {len(names)}, that of the first line "
+                    f"({', '.join(names)}). Put cells with the delimiter {delimiter!r} into quotation marks."
                 )
             rows.append({name.strip(): cell.strip() for name, cell in row.items()})
     if not rows:
@@ -198,9 +208,10 @@ def from_rows(rows: list[dict], file: Path, columns: dict[str, str | None]) -> S
 # --- shards and the Hub ---
 
 
-def load(*arguments, **kwargs):
+def load(*arguments: Any, **options: Any) -> Any:
+    """What `load_dataset` gives; its failures as ValueErrors."""
     try:
-        return load_dataset(*arguments, **kwargs)
+        return load_dataset(*arguments, **options)
     # An absent repository, a missing network, an empty file and an unknown configuration each raise an exception of their own kind.
     except Exception as error:
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
@@ -218,7 +229,7 @@ def load_saved(folder: str) -> Dataset | DatasetDict:
         ) from error
 
 
-def check_shard_ends(files: Iterable[str | Path]):
+def check_shard_ends(files: Iterable[str | Path]) -> None:
     """Raises a ValueError if a .tar file is cut off. Its readers take that for the end, and say nothing of the images that are missing."""
     for file in files:
         with open(file, "rb") as shard:
@@ -255,11 +266,15 @@ def from_file(pattern: str, columns: dict[str, str | None], streaming: bool, opt
 
 
 def from_hub(
-    name: str, config: str | None, columns: dict, streaming: bool, excluded: dict, **download
-) -> dict[str, Callable[[], Split]]:
+    name: str,
+    config: str | None,
+    columns: dict[str, str | None],
+    streaming: bool,
+    excluded: dict[Path, str],
+    **download: str | None,
+) -> Sources:
     """
-    The splits of a data set on the Hub, as functions, because a split that nobody uses may have no labels. A folder on this computer may
-    be given too: of images, shards, or `save_to_disk`.
+    The splits of a data set on the Hub. A folder on this computer may be given too: of images, shards, or `save_to_disk`.
     """
     folder = Path(name)
     is_saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
@@ -302,9 +317,11 @@ def files_below(folder: Path, excluded: dict[Path, str]) -> tuple[list[Path], di
         excluded: Folders to leave out, and why.
     """
     endings = image_endings()
-    files, left_out, visited = [], {}, set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        root = Path(root)
+    files: list[Path] = []
+    left_out: dict[Path, str] = {}
+    visited: set[Path] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        root = Path(parent)
         reason = LEFTOVERS.get(root.name) or excluded.get(root.resolve())
         if root != folder and reason:
             left_out |= {path.relative_to(folder): reason for path in root.rglob("*") if path.is_file()}
@@ -352,16 +369,16 @@ def split_folders(folder: Path, files: list[Path]) -> list[str]:
     return []
 
 
-def from_folder(folder: Path, columns: dict, excluded: dict[Path, str]) -> dict[str, Callable[[], Split]]:
+def from_folder(folder: Path, columns: dict[str, str | None], excluded: dict[Path, str]) -> Sources:
     """
-    The splits of a folder, as functions, or one split named "". Each folder on the first level is a class, with all images below it. A table
+    The splits of a folder, or one split named "". Each folder on the first level is a class, with all images below it. A table
     `metadata.csv` or `metadata.jsonl` beside the images names their classes instead, if it has a column for them.
     """
     files, left_out = files_below(folder, excluded)
     if all(map(is_table, files)):
-        reasons = f" Left out: {left_out_line(Counter(left_out.values()))}." if left_out else ""
-        raise ValueError(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{reasons}")
-    splits = {}
+        others = f" Left out: {left_out_line(Counter(left_out.values()))}." if left_out else ""
+        raise ValueError(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{others}")
+    splits: Sources = {}
     for name in split_folders(folder, files) or [""]:
         below = [path.relative_to(name) for path in files if not name or path.parts[0] == name]
         reasons = Counter(reason for path, reason in left_out.items() if not name or path.parts[0] == name)
@@ -369,7 +386,9 @@ def from_folder(folder: Path, columns: dict, excluded: dict[Path, str]) -> dict[
     return splits
 
 
-def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str | None], left_out: Counter) -> Split:
+def from_class_folders(
+    folder: Path, files: list[Path], columns: dict[str, str | None], left_out: Counter[str]
+) -> Split:
     """One split of such a folder. `files` are relative to it."""
     tables = [path for path in files if is_table(path)]
     images = [path for path in files if not is_table(path)]
@@ -379,7 +398,8 @@ def from_class_folders(folder: Path, files: list[Path], columns: dict[str, str |
         rows = read_rows(folder / table)
         if columns["label"] is not None or set(LABEL_COLUMNS) & set(rows[0]):
             split = from_rows(rows, folder / table, columns)
-            split.left_out = left_out + Counter({f"not in {table}": len(set(images) - set(map(Path, split.places)))})
+            listed_images = {Path(place) for place in split.places or ()}
+            split.left_out = left_out + Counter({f"not in {table}": len(set(images) - listed_images)})
             return split
     elif columns["label"] is not None:
         raise ValueError(

@@ -21,6 +21,10 @@ import numpy as np
 from datasets import Dataset, Features, Image, IterableDataset, List, Value
 
 
+# What an image has: the name of its class, or a list of names.
+Label = str | list[str]
+
+
 @dataclass
 class Split:
     """
@@ -43,7 +47,7 @@ class Split:
         return isinstance(self.images, IterableDataset)
 
     @cached_property
-    def labels(self) -> list:
+    def labels(self) -> list[Label]:
         """The label of each image. A stream has none before it is read."""
         return self.images["label"][:]
 
@@ -59,12 +63,12 @@ def features(multi_label: bool) -> Features:
     return Features({"image": Image(decode=False), "label": List(text) if multi_label else text})
 
 
-def with_labels(table: Dataset, labels: list, multi_label: bool) -> Dataset:
+def with_labels(table: Dataset, labels: list[Label], multi_label: bool) -> Dataset:
     """The same images with other labels."""
     return table.remove_columns("label").add_column("label", labels, feature=features(multi_label)["label"])
 
 
-def count_images(labels: list) -> Counter[str]:
+def count_images(labels: list[Label]) -> Counter[str]:
     """How many images each class has. An image with several labels counts for each of them."""
     return Counter(name for label in labels for name in (set(label) if isinstance(label, list) else (label,)))
 
