@@ -15,7 +15,7 @@
 `crossvit.data`: splits that have every class, classes that are matched to a model by name, images that are read as pipelines read them, and
 images that cannot be read. Expected values are counted from the files that each test writes, or come from transformers.
 
-    pytest tests/data/test_loading.py          a few seconds
+    pytest tests/data/test_images.py          a few seconds
 """
 
 import json
