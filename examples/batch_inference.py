@@ -51,12 +51,12 @@ from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, optimize
 from crossvit.configuration.files import replace_file
 from crossvit.data import Part, list_parts, read_image
 from crossvit.inference.backends import load_exported
+from crossvit.trainer import parse_arguments
 
 
 @dataclass
@@ -377,10 +377,7 @@ def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, 
 
 
 def main():
-    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
-    arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     # Workers run in other folders.
     arguments.model, arguments.images = absolute(arguments.model), absolute(arguments.images)
     for name in ("top_k", "batch_size", "rows_per_file", "num_workers"):

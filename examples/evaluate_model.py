@@ -54,7 +54,6 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import replace_file
@@ -62,6 +61,7 @@ from crossvit.data import DataArguments, ImageData, load_images, print_bad_image
 from crossvit.data.reading import image_name
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
 from crossvit.hub import complete_model_card
+from crossvit.trainer import parse_arguments
 
 
 RESULTS, PICTURE = "evaluation.json", "evaluation.png"
@@ -512,10 +512,7 @@ def describe_data(arguments: Arguments, data_arguments: DataArguments) -> dict[s
 
 
 def main():
-    parser = HfArgumentParser((DataArguments, Arguments), description=__doc__.split("\n\n")[0])
-    data_arguments, arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
+    data_arguments, arguments = parse_arguments(DataArguments, Arguments, description=__doc__.split("\n\n")[0])
     check_arguments(arguments, data_arguments)
     output = Path(arguments.output_dir)
     earlier = earlier_models(output)

@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
 from crossvit import CrossViTImageProcessor, CrossViTModel, optimize
 from crossvit.configuration.files import replace_file
 from crossvit.data import read_image
 from crossvit.data.reading import decoding_error, image_endings
+from crossvit.trainer import parse_arguments
 
 
 BATCH_SIZE = 32
@@ -162,10 +162,7 @@ def draw_nearest(query: str, nearest: list[tuple[str, Path]], output: Path):
 
 
 def main():
-    parser = HfArgumentParser(Arguments, description=__doc__.split("\n\n")[0])
-    arguments, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)} (--help lists all arguments)")
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     query, file = arguments.query, Path(arguments.output_dir) / "nearest.png"
     if query is None and arguments.duplicates is None:
         raise SystemExit("Nothing to do: give --query IMAGE, --duplicates SIMILARITY (such as 0.999), or both.")

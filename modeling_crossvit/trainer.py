@@ -523,18 +523,25 @@ def parse_arguments(*dataclasses: Any, description: str, defaults: dict[str, Any
     Returns:
         One instance of each dataclass.
     """
-    parser = HfArgumentParser(dataclasses, description=description)
+    # Without a usage of its own, each error would show all options.
+    parser = HfArgumentParser(dataclasses, description=description, usage="%(prog)s [options]")
     if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
         return parser.parse_dict({**(defaults or {}), **json.loads(Path(sys.argv[1]).read_text())})
     parser.set_defaults(**(defaults or {}))
-    *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    options = [option for action in parser._actions for option in action.option_strings]
+    # Looked for here, because argparse complains about missing options first, of which one may be misspelled.
+    unknown, is_unknown = [], False
+    for argument in sys.argv[1:]:
+        if argument.startswith("--"):
+            is_unknown = not any(option.startswith(argument.split("=")[0]) for option in options)
+        if is_unknown:
+            unknown.append(argument)
+    if not unknown:
+        *parsed, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
     if unknown:
-        options = [option for action in parser._actions for option in action.option_strings]
-        similar = [
-            difflib.get_close_matches(name.split("=")[0], options, 1) for name in unknown if name.startswith("--")
-        ]
-        meant = ", ".join(name for names in similar for name in names)
-        hint = f"; did you mean {meant}?" if meant else ""
+        names = [name.split("=")[0] for name in unknown if name.startswith("--")]
+        similar = [option for name in names for option in difflib.get_close_matches(name, options, 1)]
+        hint = f"; did you mean {', '.join(similar)}?" if similar else ""
         parser.exit(2, f"unrecognized arguments: {' '.join(unknown)}{hint} (--help lists all arguments)\n")
     return tuple(parsed)
 
