@@ -199,7 +199,9 @@ class Classifier:
             model = CrossViTForImageClassification.from_pretrained(
                 arguments.model, dtype=self.dtype, **arguments.download
             )
-            self.model = optimize(model.to(self.device))
+            # With the features of an image, its logits are one small product.
+            self.classifier = model.to(self.device).classifier
+            self.model = optimize(model.crossvit if self.embeddings else model)
         self.names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     @torch.inference_mode()
@@ -207,8 +209,8 @@ class Classifier:
         """Probabilities, (B, classes), and for each image its pooled features, or None if they are not wanted."""
         pixel_values = pixel_values.to(self.device, self.dtype)
         if self.embeddings:
-            features = self.model.crossvit(pixel_values).pooler_output
-            logits, embeddings = self.model.classifier(features), features.float().tolist()
+            features = self.model(pixel_values).pooler_output
+            logits, embeddings = self.classifier(features), features.float().tolist()
         else:
             logits, embeddings = self.model(pixel_values=pixel_values).logits, [None] * len(pixel_values)
         return logits.float().softmax(dim=-1).cpu(), embeddings

@@ -40,7 +40,7 @@ import pytest
 import torch
 from clean_process import run_python
 from datasets import ClassLabel, Dataset, Features
-from hub_server import HubServer, card_errors, read_card
+from hub_server import HubServer, card_errors
 from huggingface_hub import EvalResult, ModelCard
 from PIL import Image
 from scipy.stats import norm
@@ -655,7 +655,7 @@ def test_card_on_the_hub(make_model, images, tmp_path):
         assert files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     found = read(tmp_path / "out")
     card = ModelCard(files["README.md"].decode())
-    assert card.text == ModelCard(CARD).text and read_card(files["README.md"].decode())["license"] == "mit"
+    assert card.text == ModelCard(CARD).text and ModelCard(files["README.md"].decode()).data.license == "mit"
     expected = {("imagefolder", "scans", name): value for name, value in values(found.figures[0]).items()}
     assert entries(card) == pytest.approx({**expected, ("food101", "Food", "accuracy"): 0.456})
     assert (

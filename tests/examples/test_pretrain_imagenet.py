@@ -60,7 +60,7 @@ def script(monkeypatch):
             """The training options of this command line."""
             monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
             parsed = self.parse_arguments(
-                self.Arguments, self.LoadArguments, description="", defaults=self.recipe_defaults()
+                self.Arguments, self.ModelArguments, description="", defaults=self.recipe_defaults()
             )
             return parsed[0]
 
