@@ -69,7 +69,7 @@ def copy_of(source: str) -> str:
 
 def is_core(instance: object) -> bool:
     """Whether the class of an object is one of the core, and not a subclass with code of its own, which may come from a notebook."""
-    return Path(getattr(sys.modules[type(instance).__module__], "__file__", None) or "") in CORE.values()
+    return Path(getattr(sys.modules.get(type(instance).__module__), "__file__", None) or "") in CORE.values()
 
 
 def save_code(saved: object, folder: str | os.PathLike, auto_map: Mapping[str, Any]) -> dict[str, Any]:
