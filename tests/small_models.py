@@ -18,7 +18,13 @@ import torch
 from crossvit import CrossViTConfig
 
 
-LARGE = ("crossvit_base_240", "crossvit_15_dagger_408", "crossvit_18_dagger_408")
+LARGE = (
+    "crossvit_base_240",
+    "crossvit_18_240",
+    "crossvit_18_dagger_240",
+    "crossvit_15_dagger_408",
+    "crossvit_18_dagger_408",
+)
 
 # Two stages, and branches that differ in width, heads, depth and MLP, so that what is mixed up between branches or stages shows.
 SMALL = {

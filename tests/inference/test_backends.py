@@ -257,6 +257,7 @@ def test_fastest_recommends_the_fastest(model_folder, digits, capsys, monkeypatc
     assert "rounds: 100%" in progress
 
 
+@pytest.mark.slow
 def test_fastest_of_exported_backends(model_folder, digits, capsys, monkeypatch):
     """The backends themselves, in one process with the others; a package that is missing costs a row and nothing else."""
     monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else package)

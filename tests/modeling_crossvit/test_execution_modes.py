@@ -33,7 +33,6 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification
 FAST = (
     "attention: sdpa",
     "gradient checkpointing",
-    "torch.compile, inference",
     "torch.export",
     "exporter: Dynamo",
     "LoRA",

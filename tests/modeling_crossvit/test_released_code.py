@@ -31,7 +31,7 @@ constructor. There, `depth` is [N, M, L] in each stage, L = 0 stands for one fus
 "T2T stem" is for research/tests/test_fusion_schemes.py.
 
     pytest tests/modeling_crossvit/test_released_code.py              10 seconds
-    pytest tests/modeling_crossvit/test_released_code.py -m slow      the three large models: 15 seconds, 2.6 GB of memory
+    pytest tests/modeling_crossvit/test_released_code.py -m slow      the five large models: 15 seconds, 2.6 GB of memory
 """
 
 import json

@@ -15,8 +15,8 @@
 Published weights as they are: repositories of timm and folders of `timm.models.save_for_hf` and of transformers' TimmWrapper, loaded by
 every class, against timm's own model and transform; and the refusal of everything that is no CrossViT.
 
-    pytest tests/weights/test_timm_repositories.py              eight variants and all options
-    pytest tests/weights/test_timm_repositories.py -m slow      the three large ones
+    pytest tests/weights/test_timm_repositories.py              six variants and all options
+    pytest tests/weights/test_timm_repositories.py -m slow      the five large ones
 """
 
 import json
