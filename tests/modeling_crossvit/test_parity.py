@@ -16,8 +16,8 @@ Parity with timm 1.0.31 for all 11 published architectures, on the measurements 
 logits, final tokens of both branches, every cross-attention, all gradients, and the losses of 20 AdamW steps with stochastic
 depth. The limits and their reasons stand there.
 
-    pytest tests/modeling_crossvit/test_parity.py              eight variants in a minute
-    pytest tests/modeling_crossvit/test_parity.py -m slow      the three large ones in a minute
+    pytest tests/modeling_crossvit/test_parity.py              six variants in half a minute
+    pytest tests/modeling_crossvit/test_parity.py -m slow      the five large ones in two minutes
 """
 
 import pytest
