@@ -31,6 +31,7 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from small_models import small_config
@@ -137,7 +138,12 @@ def run_example():
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory, run_example):
-    """One run of the quickstart with its defaults: its output folder, and what it printed."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    result = run_example("quickstart.py", cwd=folder, check=True)
-    return folder / "outputs" / "quickstart", result.stdout
+    """One run of the quickstart with its defaults, for all processes of the tests: its output folder, and what it printed."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "quickstart"
+    printed = folder / "printed.txt"
+    with FileLock(f"{folder}.lock"):
+        if not printed.exists():
+            folder.mkdir(exist_ok=True)
+            printed.write_text(run_example("quickstart.py", cwd=folder, check=True).stdout)
+    return folder / "outputs" / "quickstart", printed.read_text()
