@@ -195,7 +195,9 @@ class HubServer:
         repository = self._repository(request)
         sha, files = repository.revision(request.path_params.get("revision", "main"))
         siblings = [blob.entry for blob in files.values()]
-        return JSONResponse({"id": repository.id, "sha": sha, "private": repository.private, "siblings": siblings})
+        return JSONResponse(
+            {"id": repository.id, "sha": sha, "private": repository.private, "tags": [], "siblings": siblings}
+        )
 
     async def _paths_info(self, request):
         _, files = self._repository(request).revision(request.path_params["revision"])
