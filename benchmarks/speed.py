@@ -75,9 +75,10 @@ def vit_of_the_same_width(crossvit: CrossViTForImageClassification) -> ViTForIma
 
 
 def random_images(model: torch.nn.Module, batch: int) -> torch.Tensor:
-    weight = next(model.parameters())
+    # timm's model says its device and dtype by its parameters, and an optimized model has none.
+    of = model if isinstance(model, transformers.PreTrainedModel) else next(model.parameters())
     size = model.config.image_size if isinstance(model, ViTForImageClassification) else 240
-    return torch.randn(batch, 3, size, size, device=weight.device, dtype=weight.dtype)
+    return torch.randn(batch, 3, size, size, device=of.device, dtype=of.dtype)
 
 
 def without_gradients(model: Callable[..., Any], images: torch.Tensor) -> Callable[[], Any]:
