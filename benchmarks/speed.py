@@ -21,7 +21,8 @@ and a ViT of the same width. Fills the tables of docs/speed.md and that of the R
     python -m benchmarks.speed --page              measures nothing, and fills the pages from the file of results
     python -m benchmarks.speed --device cuda       on a GPU, where CUDA graphs are timed too
 
-Expected on the CPU: at least 0.97 of timm's speed in every row, and 1.06 of it in the optimized form.
+Expected on the CPU: about timm's speed in the ordinary form (at the smallest model and a batch of 1 up to 5 % less), and at least 1.06 of it in the
+optimized form.
 """
 
 import argparse
