@@ -19,8 +19,11 @@ from crossvit import CrossViTConfig
 
 
 LARGE = (
+    "crossvit_small_240",
     "crossvit_base_240",
+    "crossvit_15_240",
     "crossvit_18_240",
+    "crossvit_15_dagger_240",
     "crossvit_18_dagger_240",
     "crossvit_15_dagger_408",
     "crossvit_18_dagger_408",

@@ -79,11 +79,11 @@ def logits(model, pixel_values) -> torch.Tensor:
     return model(pixel_values=pixel_values).logits.float()
 
 
-# A compiler takes half a minute for even this model.
+# A compiler takes half a minute for even this model, and calibration half of that.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code else [])
+        pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code or form.needs_calibration else [])
         for name, form in BACKENDS.items()
     ],
 )
