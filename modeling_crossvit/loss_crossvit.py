@@ -27,6 +27,8 @@ from crossvit.configuration.configuration_crossvit import CrossViTConfig
 
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+# Read here, because PyTorch 2.6 cannot compile the call.
+PROBLEM_TYPES: tuple[ProblemType, ...] = get_args(ProblemType)
 
 
 def infer_problem_type(labels: torch.Tensor, config: CrossViTConfig) -> ProblemType:
@@ -56,9 +58,9 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor, problem_type: str) 
     Raises:
         ValueError: With the shape and type that the labels have, and the shapes and types that fit `problem_type`.
     """
-    if problem_type not in get_args(ProblemType):
+    if problem_type not in PROBLEM_TYPES:
         raise ValueError(
-            f"`config.problem_type` is {problem_type!r}, expected one of {', '.join(get_args(ProblemType))}, or None to infer it."
+            f"`config.problem_type` is {problem_type!r}, expected one of {', '.join(PROBLEM_TYPES)}, or None to infer it."
         )
     if labels.dtype == torch.bool:
         raise ValueError(
@@ -128,22 +130,24 @@ def image_classification_loss(
         config.problem_type = problem_type
     labels = labels.to(logits.device)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if problem_type == "single_label_classification":
-        if not labels.is_floating_point():
-            # PyTorch takes few types of integers, and in 8 unsigned bits, the class 156 would be equal to -100 below.
-            labels = labels.to(torch.int64).flatten()  # (B,) or (B, 1) -> (B,)
+    elements_per_loss = 1
+    if problem_type == "single_label_classification" and not labels.is_floating_point():
+        # PyTorch takes few types of integers, and in 8 unsigned bits, the class 156 would be equal to -100 below.
+        labels = labels.to(torch.int64).flatten()  # (B,) or (B, 1) -> (B,)
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (B,)
-        # There is one loss per image, but `Trainer` has counted each of the probabilities of an image.
-        elements_per_loss = logits.shape[-1] if labels.is_floating_point() else 1
         # PyTorch and `Trainer` leave out images with the label -100; their losses are zero.
-        count: int | torch.Tensor = losses.numel() if labels.is_floating_point() else (labels != -100).sum()
+        count: int | torch.Tensor = (labels != -100).sum()
+    elif problem_type == "single_label_classification":
+        # Written out, because PyTorch before 2.14 compiles its own once for each batch size where labels are probabilities.
+        losses = -(labels.to(logits.dtype) * logits.log_softmax(dim=-1)).sum(dim=-1)  # (B,)
+        # There is one loss per image, but `Trainer` has counted each of the probabilities of an image.
+        elements_per_loss, count = logits.shape[-1], losses.numel()
     else:
         labels = labels.view_as(logits).to(logits.dtype)
         if problem_type == "regression":
             losses = nn.functional.mse_loss(logits, labels, reduction="none")  # (B, labels)
         else:
             losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (B, labels)
-        elements_per_loss = 1
         count = losses.numel()
     if num_items_in_batch is None:
         return losses.sum() / count

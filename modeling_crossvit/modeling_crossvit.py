@@ -135,14 +135,29 @@ class CrossViTBackboneOutput(BackboneOutput):
     cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
+class CrossViTPatchProjection(nn.Conv2d):
+    """
+    The convolution of patches that do not overlap, (B, channels, H, W) to (B, C, rows, columns), as one matrix product, which is faster
+    on a GPU: a convolution changes the layout of the images first. Its weight, and what watches or adapts it, are those of a convolution.
+    """
+
+    def __init__(self, num_channels: int, hidden_size: int, patch_size: int):
+        super().__init__(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        (batch_size, channels, height, width), patch_size = pixel_values.shape, self.kernel_size[0]
+        shape = (batch_size, channels, height // patch_size, patch_size, width // patch_size, patch_size)
+        patches = pixel_values.reshape(shape).permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, rows, columns, channels P P)
+        return nn.functional.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class CrossViTPatchEmbeddings(nn.Module):
     """Linear patch embedding of one branch, (B, channels, H, W) to (B, N, C). timm: `patch_embed.{branch}`."""
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
-        patch_size = config.patch_sizes[branch]
-        self.projection = nn.Conv2d(
-            config.num_channels, config.hidden_sizes[branch], kernel_size=patch_size, stride=patch_size
+        self.projection = CrossViTPatchProjection(
+            config.num_channels, config.hidden_sizes[branch], config.patch_sizes[branch]
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -177,6 +192,11 @@ def are_known(sizes: Iterable[int]) -> bool:
     return all(isinstance(size, int) for size in sizes)
 
 
+def make_dropout(probability: float) -> nn.Module:
+    """Dropout, or a module that is faster to call where it would do nothing."""
+    return nn.Dropout(probability) if probability else nn.Identity()
+
+
 class CrossViTEmbeddings(nn.Module):
     """
     Tokens of one branch: the image at that branch's size, cut into patches, behind a CLS token, with positions added.
@@ -199,7 +219,7 @@ class CrossViTEmbeddings(nn.Module):
             self.patch_embeddings = CrossViTPatchEmbeddings(config, branch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + self.grid_size[0] * self.grid_size[1], hidden_size))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = make_dropout(config.hidden_dropout_prob)
 
     def grid_size_for(self, height: int, width: int) -> tuple[int, int]:
         """
@@ -337,11 +357,8 @@ class CrossViTAttention(nn.Module):
         value_states = self.v_proj(key_value_states).view(key_value_shape).transpose(1, 2)
 
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
-        # `capture_outputs` reads the request in the same way: the argument, if there is one, and else the configuration.
-        is_requested = kwargs.get("output_attentions", self.config.output_attentions)
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            "eager" if is_requested else self.config._attn_implementation, eager_attention_forward
-        )
+        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attn_output, attn_weights = attention_interface(
             self,
             query_states,
@@ -389,6 +406,12 @@ class CrossViTDropPath(nn.Module):
         return f"p={self.drop_probability:.3f}"
 
 
+def make_drop_path(config: CrossViTConfig, drop_probability: float) -> nn.Module:
+    """Stochastic depth, or a module that is faster to call where no layer has it; the same for all, so that compiled layers share a graph."""
+    # CODEPATH: no published configuration has stochastic depth; the recipe of the paper trains all of them with a rate of 0.1.
+    return CrossViTDropPath(drop_probability) if config.drop_path_rate else nn.Identity()
+
+
 class CrossViTLayer(GradientCheckpointingLayer):
     """Pre-norm ViT layer of one branch (eq. 1), (B, T, C) to (B, T, C). timm: `blocks.{stage}.blocks.{branch}.{layer}`."""
 
@@ -399,8 +422,8 @@ class CrossViTLayer(GradientCheckpointingLayer):
         self.attention = CrossViTAttention(config, branch)
         self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.mlp = CrossViTMLP(config, branch)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path = CrossViTDropPath(drop_path)
+        self.dropout = make_dropout(config.hidden_dropout_prob)
+        self.drop_path = make_drop_path(config, drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         residual = hidden_states
@@ -438,8 +461,8 @@ class CrossViTClsRefinement(nn.Module):
         super().__init__()
         self.layernorm = nn.LayerNorm(config.hidden_sizes[branch], eps=config.layer_norm_eps)
         self.cls_attention = CrossViTAttention(config, branch)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path = CrossViTDropPath(drop_path)
+        self.dropout = make_dropout(config.hidden_dropout_prob)
+        self.drop_path = make_drop_path(config, drop_path)
 
     def forward(self, cls_token: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         attention_output, _ = self.cls_attention(self.layernorm(cls_token), **kwargs)
@@ -459,8 +482,8 @@ class CrossViTFusion(GradientCheckpointingLayer):
         self.input_projection = CrossViTProjection(config, branch, other)
         self.layernorm = nn.LayerNorm(config.hidden_sizes[other], eps=config.layer_norm_eps)
         self.cross_attention = CrossViTAttention(config, other)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path = CrossViTDropPath(drop_path)
+        self.dropout = make_dropout(config.hidden_dropout_prob)
+        self.drop_path = make_drop_path(config, drop_path)
         self.refinements = nn.ModuleList(
             CrossViTClsRefinement(config, other, drop_path) for _ in range(config.num_fusion_layers - 1)
         )
@@ -629,6 +652,8 @@ class CrossViTModel(CrossViTPreTrainedModel):
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
         (torch.Size([1, 197, 384]), torch.Size([1, 576]))
         ```"""
+        # Once for all layers, as `capture_outputs` reads it: the argument, if there is one, and else the configuration.
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
         hidden_states = [embeddings(pixel_values, interpolate_pos_encoding) for embeddings in self.embeddings]
         for stage in self.stages:
             hidden_states = stage(hidden_states, **kwargs)
@@ -772,6 +797,7 @@ class CrossViTBackbone(BackboneMixin, CrossViTPreTrainedModel):
         >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 240, 360)).feature_maps]
         [(1, 192, 20, 30), (1, 384, 14, 21)]
         ```"""
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
         hidden_states = [embeddings(pixel_values, interpolate_pos_encoding=True) for embeddings in self.embeddings]
         stage_outputs = []
         for stage in self.stages:

