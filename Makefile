@@ -1,7 +1,15 @@
 # `make quickstart` and `make test` need only Python 3.10+ and make: they set up .venv themselves.
 PYTHON ?= python3
-VENV := .venv
+
+# `make test TORCH=2.6.0` runs in an environment of its own, with this PyTorch, the torchvision that belongs to it, and no package that needs
+# a newer one.
+TORCH ?=
+VENV := .venv$(addprefix -torch-,$(TORCH))
 BIN := $(VENV)/bin
+ifneq ($(TORCH),)
+NUMBERS := $(subst ., ,$(TORCH))
+PINNED := torch==$(TORCH) torchvision==0.$(shell expr $(word 2,$(NUMBERS)) + 15).$(word 3,$(NUMBERS))
+endif
 
 # Development follows the newest release of transformers; `make test TRANSFORMERS=5.23.0` exchanges it for that one first.
 TRANSFORMERS ?=
@@ -22,17 +30,17 @@ help:  ## Show this list
 $(VENV)/training: setup.py pyproject.toml modeling_crossvit modeling_crossvit/data modeling_crossvit/inference modeling_crossvit/weights configuration image_processing
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install torch torchvision
-	$(BIN)/pip install --editable ".[training]"
+	$(BIN)/pip install $(or $(PINNED),torch torchvision)
+	$(BIN)/pip install --editable ".[training]" $(PINNED)
 	@touch $@
 
 $(VENV)/dev: $(VENV)/training
-	$(BIN)/pip install --editable ".[dev]"
+	$(BIN)/pip install --editable ".[$(if $(TORCH),test,dev)]" $(PINNED)
 	@touch $@
 
 # There is one such stamp at a time: it names the release of transformers that is installed.
 $(DEV): $(VENV)/dev
-	$(BIN)/pip install --upgrade --editable . transformers$(if $(TRANSFORMERS),==$(TRANSFORMERS))
+	$(BIN)/pip install --upgrade --editable . $(PINNED) transformers$(if $(TRANSFORMERS),==$(TRANSFORMERS))
 	@rm -f $(VENV)/transformers-*
 	@touch $@
 

@@ -24,34 +24,42 @@ training = [
     "timm>=1.0.16",
 ]
 convert = [*vision, "timm>=1.0.16", "scikit-learn"]
-export = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "torchao"]
+runtimes = ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf"]
+export = [*runtimes, "executorch", "torchao"]
 explain = [*vision, "captum", "matplotlib"]
 # What docs/using_a_model.md runs: evaluation, batch jobs, search, explanations and the demo.
 use = [*training, *explain, "ray[data]", "faiss-cpu", "gradio"]
-dev = [
+# What `make test` needs with every supported PyTorch.
+test = [
     *convert,
-    *export,
-    *use,
+    *training,
+    *runtimes,
+    *explain,
     "timm==1.0.31",
     "peft",
-    "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
-    "trackio",
     "bitsandbytes",
     "pillow-heif",
     "elpv-dataset",
     "mlxtend",
     "pytest>=9.2",  # finds `-p deprecations` through `pythonpath`, which old releases do not
     "pytest-xdist",
-    "pre-commit",
     "parameterized",
     "psutil",
-    "selenium",
     "ruff==0.17.6",
-    "mypy==2.4.1",
-    "transformers-mlinter==0.1.5",
     "setuptools>=77",
     "starlette",
     "uvicorn",
+]
+dev = [
+    *test,
+    *export,
+    *use,
+    "torchcodec>=0.16",  # transformers reads image files with it instead of torchvision, whose decoder goes away
+    "trackio",
+    "pre-commit",
+    "selenium",
+    "mypy==2.4.1",
+    "transformers-mlinter==0.1.5",
 ]
 
 setup(
@@ -96,7 +104,8 @@ setup(
     ],
     package_data={"crossvit": ["py.typed"], "crossvit.configuration": ["imagenet_classes.txt"]},
     python_requires=">=3.10",
-    install_requires=["transformers>=5.23,<6", "torch", "pillow", "safetensors", "numpy"],
+    # As transformers. `torch.compile` needs PyTorch 2.7: 2.6 cannot compile any model of transformers 5.
+    install_requires=["transformers>=5.23,<6", "torch>=2.6", "pillow", "safetensors", "numpy"],
     extras_require={
         "vision": vision,
         "convert": convert,
@@ -104,6 +113,7 @@ setup(
         "export": export,
         "explain": explain,
         "use": use,
+        "test": test,
         "dev": dev,
     },
     classifiers=[

@@ -36,14 +36,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from sklearn.datasets import load_sample_image
-from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 from tqdm import tqdm
 from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.exporters import NNCFOnnxQuantizer, NNCFOpenVINOQuantizer, OnnxRuntimeQuantizer
-from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
-from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
-from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
-from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
+from transformers.exporters.auto import AutoExportConfig, AutoHfExporter
 
 from benchmarks import parallel
 from benchmarks.measurements import measured_by, peak_bytes
@@ -150,19 +146,18 @@ def torch_export_difference(model: Model, pixel_values: torch.Tensor) -> float:
     return max(differences)
 
 
-def exported_program(model: Model, pixel_values: torch.Tensor, exporter, export_config, quantizer=None, **runtime):
+def exported_program(model: Model, pixel_values: torch.Tensor, export_format: str, quantizer=None, **runtime):
     """The program that an exporter makes for batches of any size. The example that it traces has two images."""
     shapes = {"dynamic": True, "dynamic_shapes": {"pixel_values": {0: BATCH}}}
+    config = AutoExportConfig.from_dict({"export_format": export_format, "quantizer": quantizer, **shapes})
     # The exporters get a copy, because some of them change the model.
-    program = exporter().export(
-        copy.deepcopy(model), {"pixel_values": pixel_values[:2]}, config=export_config(**shapes, quantizer=quantizer)
-    )
-    return program.to(**runtime)
+    exporter, inputs = AutoHfExporter.from_config(config), {"pixel_values": pixel_values[:2]}
+    return exporter.export(copy.deepcopy(model), inputs, config=config).to(**runtime)
 
 
-def exporter_difference(model: Model, pixel_values: torch.Tensor, *arguments, **runtime) -> float:
+def exporter_difference(model: Model, pixel_values: torch.Tensor, export_format: str, **runtime) -> float:
     """The relative difference of the logits between the model and its exported program, for batches of 1 to 3 images."""
-    program = exported_program(model, pixel_values, *arguments, **runtime)
+    program = exported_program(model, pixel_values, export_format, **runtime)
     batches = [pixel_values[:count] for count in (1, 2, 3)]
     return max(relative_difference(program(pixel_values=batch).logits, logits(model, batch)) for batch in batches)
 
@@ -224,13 +219,13 @@ MODES = {
     **{
         f"exporter: {name}": Mode(
             "logits for batches of 1 to 3, to eager",
-            lambda *inputs, arguments=arguments, runtime=runtime: exporter_difference(*inputs, *arguments, **runtime),
+            lambda *inputs, form=form, runtime=runtime: exporter_difference(*inputs, form, **runtime),
         )
-        for name, arguments, runtime in (
-            ("Dynamo", (DynamoExporter, DynamoConfig), {}),
-            ("ONNX (onnxruntime)", (OnnxExporter, OnnxConfig), {}),
-            ("OpenVINO", (OpenVINOExporter, OpenVINOConfig), OPENVINO_FLOAT32),
-            ("ExecuTorch (xnnpack)", (ExecutorchExporter, ExecutorchConfig), {}),
+        for name, form, runtime in (
+            ("Dynamo", "dynamo", {}),
+            ("ONNX (onnxruntime)", "onnx", {}),
+            ("OpenVINO", "openvino", OPENVINO_FLOAT32),
+            ("ExecuTorch (xnnpack)", "executorch", {}),
         )
     },
     "LoRA, merged": Mode("logits, to adapters beside the weights", merged_adapter_difference),
@@ -247,14 +242,20 @@ def from_pretrained(folder: Path, **kwargs) -> Callable[[torch.Tensor], torch.Te
     return lambda pixel_values: logits(model, pixel_values)
 
 
-def calibrated_int8_logits(folder: Path, calibration: list[dict], exporter, config, quantizer):
+def calibrated_int8_logits(folder: Path, calibration: list[dict], export_format: str, quantizer):
     """A function from pixel values to logits: int8 weights and activations, with ranges from the samples of `calibration`."""
     sample = torch.cat([sample["pixel_values"] for sample in calibration[:2]])
     quantizer = quantizer(calibration_dataset=calibration)
-    program = exported_program(Model.from_pretrained(folder).eval(), sample, exporter, config, quantizer)
+    program = exported_program(Model.from_pretrained(folder).eval(), sample, export_format, quantizer)
     return lambda pixel_values: torch.cat(
         [program(pixel_values=batch).logits for batch in pixel_values.split(BATCH.max)]
     )
+
+
+def torchao_int8() -> TorchAoConfig:
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig  # only with the newest PyTorch
+
+    return TorchAoConfig(Int8DynamicActivationInt8WeightConfig())
 
 
 # Name: a function of the model's folder and the calibration samples, which returns a function from pixel values to logits; and the
@@ -263,9 +264,7 @@ PRECISIONS = {
     "bfloat16": (lambda folder, _: from_pretrained(folder, dtype=torch.bfloat16), 0.995),
     "float16": (lambda folder, _: from_pretrained(folder, dtype=torch.float16), 0.995),
     "int8, torchao (dynamic)": (
-        lambda folder, _: from_pretrained(
-            folder, quantization_config=TorchAoConfig(Int8DynamicActivationInt8WeightConfig())
-        ),
+        lambda folder, _: from_pretrained(folder, quantization_config=torchao_int8()),
         0.99,
     ),
     "int8, bitsandbytes": (
@@ -278,9 +277,9 @@ PRECISIONS = {
             0.99,
         )
         for name, arguments in {
-            "OpenVINO by NNCF": (OpenVINOExporter, OpenVINOConfig, NNCFOpenVINOQuantizer),
-            "ONNX by NNCF": (OnnxExporter, OnnxConfig, NNCFOnnxQuantizer),
-            "ONNX by onnxruntime": (OnnxExporter, OnnxConfig, OnnxRuntimeQuantizer),
+            "OpenVINO by NNCF": ("openvino", NNCFOpenVINOQuantizer),
+            "ONNX by NNCF": ("onnx", NNCFOnnxQuantizer),
+            "ONNX by onnxruntime": ("onnx", OnnxRuntimeQuantizer),
         }.items()
     },
 }

@@ -109,9 +109,13 @@ def compile_layers(model: AnyModel, fusions: bool = False, **kwargs: Any) -> Any
     ```"""
     # All layers share one `__call__` of transformers, so PyTorch counts their graphs against one recompile limit. With fusions the limit of
     # 8 would be reached at the third batch size, and from then on the layers would not be compiled at all.
-    # PyTorch before 2.12 has no such argument.
+    limit = 8 * model.config.num_branches
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
-        kwargs.setdefault("recompile_limit", 8 * model.config.num_branches)
+        kwargs.setdefault("recompile_limit", limit)
+    else:  # Before PyTorch 2.12 there is one limit for everything in a process, and 2.6 calls it by another name.
+        options = torch._dynamo.config
+        name = "recompile_limit" if hasattr(options, "recompile_limit") else "cache_size_limit"
+        setattr(options, name, max(getattr(options, name), limit))
     for module in model.modules():
         if isinstance(module, CrossViTLayer) or (fusions and isinstance(module, CrossViTFusion)):
             module.compile(**kwargs)

@@ -26,6 +26,7 @@ import time
 
 import pytest
 import torch
+from old_pytorch import NEEDS_ONNX, NEEDS_TRACING
 from PIL import Image
 from small_models import small_config
 from torch._dynamo.utils import counters
@@ -83,7 +84,13 @@ def logits(model, pixel_values) -> torch.Tensor:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if "compile" in form.code or form.needs_calibration else [])
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.slow] if "compile" in form.code or form.needs_calibration else []),
+                *([NEEDS_ONNX if "ONNX" in name else NEEDS_TRACING] if form.command or "compile" in form.code else []),
+            ],
+        )
         for name, form in BACKENDS.items()
     ],
 )
@@ -115,13 +122,17 @@ def test_compiled_layers_share_their_graphs(fusions, pixel_values):
     counters.clear()
     assert compile_layers(model, fusions, backend="eager") is model
     graphs = []
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    # PyTorch 2.6 has the option under its earlier name.
+    limits = ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit")
+    (limit, *_) = (name for name in limits if hasattr(torch._dynamo.config, name))
+    with torch._dynamo.config.patch({limit: True}):
         for batch, numbers in zip(batches, expected):
             torch.testing.assert_close(logits(model, batch), numbers)
             graphs.append(counters["stats"]["unique_graphs"])
     assert graphs == ([4, 8, 12, 12] if fusions else [2, 4, 6, 6])
 
 
+@NEEDS_TRACING
 def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, caplog):
     assert {path.name for path in openvino_folder.iterdir()} >= {
         "config.json",
@@ -150,6 +161,7 @@ def test_load_exported_refuses_other_folders(model_folder):
         load_exported(model_folder)
 
 
+@NEEDS_TRACING
 def test_export_replaces_all_or_nothing(openvino_folder, model_folder, capsys, monkeypatch):
     arguments = (model_folder, openvino_folder, "--format", "openvino")
     assert "already holds a model. Give another folder, or --overwrite" in refuse(capsys, export, *arguments)

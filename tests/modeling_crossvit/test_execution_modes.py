@@ -23,6 +23,7 @@ are those of benchmarks/execution_modes.py, on a smaller model.
 import pytest
 import torch
 from deprecations import USES_PEFT
+from old_pytorch import NEEDS_TRACING
 from transformers import BitsAndBytesConfig
 
 from benchmarks import execution_modes
@@ -42,7 +43,16 @@ FAST = (
 @USES_PEFT
 @pytest.mark.parametrize(
     "name",
-    [n if n.startswith(FAST) else pytest.param(n, marks=pytest.mark.slow) for n in execution_modes.MODES],
+    [
+        pytest.param(
+            name,
+            marks=[
+                *([] if name.startswith(FAST) else [pytest.mark.slow]),
+                *([NEEDS_TRACING] if name.startswith(("torch.", "exporter")) else []),
+            ],
+        )
+        for name in execution_modes.MODES
+    ],
 )
 def test_same_numbers(name, config):
     config.drop_path_rate = config.hidden_dropout_prob = 0.5  # random numbers that checkpointing has to repeat

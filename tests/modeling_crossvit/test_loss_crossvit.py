@@ -22,6 +22,7 @@ import copy
 
 import pytest
 import torch
+from old_pytorch import NEEDS_TRACING
 from small_models import small_config
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageClassification, Trainer, TrainingArguments, pipeline
@@ -98,6 +99,7 @@ COMPILED = [
 ]
 
 
+@NEEDS_TRACING
 @pytest.mark.parametrize(("labels", "problem_type"), COMPILED, ids=["classes", "column", "soft", "several", "targets"])
 def test_one_compiled_graph_for_all_batch_sizes(labels, problem_type):
     torch.compiler.reset()

@@ -24,6 +24,7 @@ import re
 import pytest
 import torch
 from accelerate.utils.operations import convert_to_fp32, send_to_device
+from old_pytorch import NEEDS_TRACING
 from small_models import small_config
 from timm.models.crossvit import CrossVit
 from torch.nn import functional as F
@@ -101,7 +102,9 @@ REBUILD = {
 
 
 @pytest.mark.parametrize("requested", [False, True])
-@pytest.mark.parametrize("kind", REBUILD)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=NEEDS_TRACING) if kind == "torch.export" else kind for kind in REBUILD]
+)
 @torch.no_grad()
 def test_outputs_survive_rebuilding(model, pixel_values, kind, requested):
     """Many tools make a new output of the items of one, so an attribute that is no item would be lost."""
