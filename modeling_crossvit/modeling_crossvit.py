@@ -137,12 +137,9 @@ class CrossViTBackboneOutput(BackboneOutput):
 
 class CrossViTPatchProjection(nn.Conv2d):
     """
-    The convolution of patches that do not overlap, (B, channels, H, W) to (B, C, rows, columns), as one matrix product, which is faster
-    on a GPU: a convolution changes the layout of the images first. Its weight, and what watches or adapts it, are those of a convolution.
+    A convolution whose stride is its kernel, (B, channels, H, W) to (B, C, rows, columns), as one matrix product, which is faster on a GPU:
+    a convolution changes the layout of the images first. Its weight, and what watches or adapts it, are those of a convolution.
     """
-
-    def __init__(self, num_channels: int, hidden_size: int, patch_size: int):
-        super().__init__(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         (batch_size, channels, height, width), patch_size = pixel_values.shape, self.kernel_size[0]
@@ -156,8 +153,9 @@ class CrossViTPatchEmbeddings(nn.Module):
 
     def __init__(self, config: CrossViTConfig, branch: int):
         super().__init__()
+        patch_size = config.patch_sizes[branch]
         self.projection = CrossViTPatchProjection(
-            config.num_channels, config.hidden_sizes[branch], config.patch_sizes[branch]
+            config.num_channels, config.hidden_sizes[branch], kernel_size=patch_size, stride=patch_size
         )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -106,6 +106,18 @@ def test_merged_is_an_ordinary_model(trained, pixel_values, tmp_path):
     assert torch.equal(logits_of(again.eval(), pixel_values), logits_of(merged, pixel_values))
 
 
+def test_the_product_of_patches_is_adapted_as_a_convolution(base, pixel_values):
+    """It computes no convolution, but PEFT takes it for one and adds one beside it. As above, and the adapter must matter."""
+    model = CrossViTForImageClassification.from_pretrained(base).eval()
+    before = logits_of(model, pixel_values)
+    adapters = LoraConfig(r=4, target_modules=["projection"], init_lora_weights=False)
+    adapted = get_peft_model(model, adapters).eval()
+    expected = logits_of(adapted, pixel_values)
+    assert not torch.allclose(expected, before, rtol=1e-3)
+    merged = logits_of(adapted.merge_and_unload(), pixel_values)
+    torch.testing.assert_close(merged, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
 @pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"this release of transformers needs peft {MIN_PEFT_VERSION} for its adapters, and peft is {peft.__version__}",
