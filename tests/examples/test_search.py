@@ -162,7 +162,12 @@ def test_index_reads_what_is_new(search, images, saved_model, tmp_path):
     # The features in the index are those of a new one.
     kept = search("--query", paths[5], "--nearest", 1000)
     (tmp_path / "out" / "index.npz").unlink()
-    assert listed(search("--query", paths[5], "--nearest", 1000)) == listed(kept)
+    scores, expected = (
+        {path: score for score, path in listed(printed)}
+        for printed in (search("--query", paths[5], "--nearest", 1000), kept)
+    )
+    # Images are read in other batches, which round differently, and the last printed digit can go either way.
+    assert scores == pytest.approx(expected, abs=1.1e-4)
 
 
 def test_index_of_other_weights(search, images, saved_model, tmp_path):
