@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossvit.configuration.files import replace_file
@@ -40,6 +41,23 @@ def peak_bytes(call: Callable[[], Any]) -> int:
         call()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+class _Record(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def operations(call: Callable[[], Any]) -> list[str]:
+    """The names of the operations in a call, such as "aten::addmm", in their order."""
+    with _Record() as record:
+        call()
+    return record.names
 
 
 def multiply_adds(call: Callable[[], Any]) -> int:

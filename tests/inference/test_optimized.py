@@ -34,10 +34,10 @@ from deprecations import USES_PEFT
 from old_pytorch import NEEDS_TRACING
 from small_models import small_config
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface, pipeline
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from benchmarks.measurements import operations
 from benchmarks.parity import randomize_, relative_difference
 from crossvit import (
     CrossViTBackbone,
@@ -72,23 +72,10 @@ def layers_named(model, *names: str) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.rpartition(".")[2] in names]
 
 
-class RecordOperations(TorchDispatchMode):
-    """The names of the operations that run inside it."""
-
-    def __enter__(self):
-        self.names: list[str] = []
-        return super().__enter__()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names.append(function.name())
-        return function(*args, **(kwargs or {}))
-
-
 def answers_optimized(model, pixel_values, **arguments) -> bool:
     """Whether GELU is a part of a matrix product, or else writes over its input."""
-    with RecordOperations() as record:
-        logits_of(model, pixel_values, **arguments)
-    return bool({"mkldnn::_linear_pointwise", "aten::gelu_"} & set(record.names))
+    names = operations(lambda: logits_of(model, pixel_values, **arguments))
+    return bool({"mkldnn::_linear_pointwise", "aten::gelu_"} & set(names))
 
 
 # The numbers
