@@ -37,7 +37,7 @@ from functools import cache
 from glob import glob
 from pathlib import Path
 from threading import Event, Thread
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -50,11 +50,12 @@ from PIL import Image
 from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
+from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, optimize
 from crossvit.configuration.files import replace_file
-from crossvit.data import Part, list_parts, read_image
+from crossvit.data import Part, decode_jpegs, list_parts, read_image
 from crossvit.inference.backends import load_exported
 from crossvit.trainer import parse_arguments
 
@@ -87,6 +88,12 @@ class Arguments:
     num_workers: int | None = field(
         default=None,
         metadata={"help": "Number of models. By default one per GPU, or one per 8 CPU cores without GPUs."},
+    )
+    decode_on_gpu: bool = field(
+        default=False,
+        metadata={
+            "help": "Decode JPEG files on the GPUs, for machines with few cores per GPU. At edges of strong colours, pixels differ a little."
+        },
     )
     address: str | None = field(
         default=None, metadata={"help": "A Ray cluster, such as auto. By default Ray is started on this machine."}
@@ -170,25 +177,42 @@ def load_image_processor(arguments: Arguments) -> tuple[CrossViTImageProcessor, 
 def decode(
     batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor, shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """Turns encoded images into pixel values, (B, 3, H, W), which are zero where `error` says why there are none."""
-    pixel_values = np.zeros((len(batch["image"]), *shape), np.float32)
+    """
+    Turns encoded images into bytes of pixels, (B, 3, H, W), resized and cropped but not normalized: a quarter of the size for the way to the
+    model. They are zero where `error` says why there are none.
+    """
+    pixels = np.zeros((len(batch["image"]), *shape), np.uint8)
     errors = [error or "" for error in batch["error"]]
     for index, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
         if errors[index]:
             continue
         try:
             image = read_image({"path": path, "bytes": encoded})
-            pixel_values[index] = image_processor(image, return_tensors="np").pixel_values[0]
+            resized = image_processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+            pixels[index] = resized.pixel_values[0]
         except Exception as error:
             errors[index] = str(error.__cause__ or error)
-    return {"image": batch["image"], "error": np.array(errors), "pixel_values": pixel_values}
+    return {"image": batch["image"], "error": np.array(errors), "pixels": pixels}
+
+
+def read_files(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The bytes of encoded images, which a GPU decodes."""
+    encoded = np.full(len(batch["image"]), None)
+    errors = [error or "" for error in batch["error"]]
+    for index, (path, content) in enumerate(zip(batch["path"], batch["bytes"])):
+        try:
+            encoded[index] = content if path is None or errors[index] else Path(path).read_bytes()
+        except OSError as error:
+            errors[index] = str(error)
+    return {"image": batch["image"], "error": np.array(errors), "encoded": encoded}
 
 
 class Classifier:
-    """One worker: a model that classifies batches of pixel values."""
+    """One worker: a model that classifies batches of pixels or of encoded images."""
 
-    def __init__(self, arguments: Arguments, threads: int):
+    def __init__(self, arguments: Arguments, image_processor: CrossViTImageProcessor, threads: int):
         torch.set_num_threads(threads)
+        self.image_processor = image_processor
         self.top_k = arguments.top_k
         self.device = "cuda" if ray.get_gpu_ids() else "cpu"
         self.dtype = getattr(torch, arguments.dtype)
@@ -204,6 +228,22 @@ class Classifier:
             self.model = optimize(model.crossvit if self.embeddings else model)
         self.names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
+    def process(self, images: list[torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        """What the image processor makes of images, each (3, height, width), on the device: (B, 3, H, W)."""
+        return self.image_processor(images, device=self.device, return_tensors="pt", **kwargs).pixel_values
+
+    def decode(self, encoded: list[bytes | None], errors: list[str]) -> torch.Tensor:
+        """Pixel values, (B', 3, H, W), of the encoded images without an error. Adds the errors of those that cannot be read."""
+        images = {}
+        for index, image in enumerate(decode_jpegs([content or b"" for content in encoded], self.device)):
+            try:
+                if not errors[index]:
+                    content = {"path": None, "bytes": encoded[index]}
+                    images[index] = pil_to_tensor(read_image(content)) if image is None else image
+            except ValueError as error:
+                errors[index] = str(error.__cause__ or error)
+        return self.process(list(images.values())) if images else torch.empty(0)
+
     @torch.inference_mode()
     def predict(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[list[float]] | list[None]]:
         """Probabilities, (B, classes), and for each image its pooled features, or None if they are not wanted."""
@@ -216,12 +256,19 @@ class Classifier:
         return logits.float().softmax(dim=-1).cpu(), embeddings
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        readable = batch["error"] == ""
-        rows = [{"image": name, "error": error or None} for name, error in zip(batch["image"], batch["error"])]
-        if readable.any():
-            probabilities, embeddings = self.predict(torch.tensor(batch["pixel_values"][readable]))
+        errors = batch["error"].tolist()
+        if "encoded" in batch:
+            pixel_values = self.decode(batch["encoded"].tolist(), errors)
+        else:
+            readable = [torch.tensor(pixels) for pixels, error in zip(batch["pixels"], errors) if not error]
+            resized = {"do_resize": False, "do_center_crop": False}
+            pixel_values = self.process(readable, **resized) if readable else torch.empty(0)
+        rows = [{"image": name, "error": error or None} for name, error in zip(batch["image"], errors)]
+        if len(pixel_values):
+            probabilities, embeddings = self.predict(pixel_values)
             best = probabilities.topk(min(self.top_k, len(self.names)))
-            answers = zip(np.flatnonzero(readable), best.indices.tolist(), best.values.tolist(), embeddings)
+            places = [index for index, error in enumerate(errors) if not error]
+            answers = zip(places, best.indices.tolist(), best.values.tolist(), embeddings, strict=True)
             for index, classes, scores, embedding in answers:
                 labels = [self.names[label] for label in classes]
                 rows[index] |= {"label": labels[0], "score": scores[0], "labels": labels, "scores": scores}
@@ -256,7 +303,10 @@ def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
     files = sorted(file for file in folder.glob("*") if file.is_file() and file.name != "README.md")
     options = asdict(arguments)
     return {
-        **{name: options[name] for name in ("model", "images", "split", "top_k", "embeddings", "dtype")},
+        **{
+            name: options[name]
+            for name in ("model", "images", "split", "top_k", "embeddings", "dtype", "decode_on_gpu")
+        },
         "model_commit": getattr(config, "_commit_hash", None),
         "model_files": {file.name: file_hash(file) for file in files},
         "number_of_images": None if any(part.length is None for part in parts) else sum(part.length for part in parts),
@@ -311,8 +361,10 @@ def start_ray(address: str | None):
         ) from error
 
 
-def classify(arguments: Arguments, parts: list[Part], options: dict, output: Path):
-    """Classifies all images that are not among the finished ones of the folder. `options` are those of `decode`."""
+def classify(
+    arguments: Arguments, parts: list[Part], image_processor: CrossViTImageProcessor, shape: tuple[int, ...], output: Path
+):  # fmt: skip
+    """Classifies all images that are not among the finished ones of the folder. The image processor gives them the shape."""
     resources = ray.cluster_resources()
     cpus, gpus = int(resources["CPU"]), int(resources.get("GPU", 0))
     workers = arguments.num_workers or gpus or max(1, cpus // 8)
@@ -324,11 +376,21 @@ def classify(arguments: Arguments, parts: list[Part], options: dict, output: Pat
     )
     context.enable_progress_bars = False  # Ray's bars count blocks of images; `show_progress` counts images.
     images = ray.data.read_datasource(ImageDatasource(parts), override_num_blocks=len(parts))
-    pixels = images.map_batches(decode, batch_size=arguments.batch_size, fn_kwargs=options)
-    predictions = pixels.map_batches(
+    if arguments.decode_on_gpu and not gpus:
+        raise SystemExit("--decode_on_gpu needs a GPU, but Ray finds none: leave it out.")
+    if arguments.decode_on_gpu:
+        read = images.map_batches(read_files, batch_size=arguments.batch_size)
+    else:
+        options = {"image_processor": image_processor, "shape": shape}
+        read = images.map_batches(decode, batch_size=arguments.batch_size, fn_kwargs=options)
+    predictions = read.map_batches(
         Classifier,
         batch_size=arguments.batch_size,
-        fn_constructor_kwargs={"arguments": arguments, "threads": max(1, cpus // workers)},
+        fn_constructor_kwargs={
+            "arguments": arguments,
+            "image_processor": image_processor,
+            "threads": max(1, cpus // workers),
+        },
         compute=ray.data.ActorPoolStrategy(size=workers),
         **share,
     )
@@ -401,7 +463,7 @@ def main():
             if count_finished(output) != job["number_of_images"]:
                 start_ray(arguments.address)
                 with show_progress(output, job["number_of_images"]):
-                    classify(arguments, parts, {"image_processor": image_processor, "shape": shape}, output)
+                    classify(arguments, parts, image_processor, shape, output)
                 ray.shutdown()
             rows, labels = check_predictions(output, job["number_of_images"])
     except ray.exceptions.RayError as error:

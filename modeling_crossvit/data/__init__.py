@@ -37,7 +37,7 @@ Mistakes in files, labels and options are ValueErrors, whose messages name the o
 from crossvit.data.checks import print_bad_images
 from crossvit.data.loading import DataArguments, ImageData, load_images
 from crossvit.data.parts import Part, list_parts
-from crossvit.data.reading import read_image
+from crossvit.data.reading import decode_jpegs, read_image
 from crossvit.data.samples import EpochCallback, EvaluationTransform
 
 
@@ -47,6 +47,7 @@ __all__ = [
     "EvaluationTransform",
     "ImageData",
     "Part",
+    "decode_jpegs",
     "list_parts",
     "load_images",
     "print_bad_images",

@@ -16,10 +16,16 @@
 import io
 import warnings
 import zlib
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import ExifTags, Image
 from transformers.image_utils import load_image
+from transformers.utils import is_torchcodec_greater_or_equal, is_torchcodec_usable
 
 
 try:  # photos of Apple's phones, where the package is installed
@@ -89,6 +95,49 @@ def read_image(image: dict | None, image_range: list[float] | None = None) -> Im
     # Broken files make Pillow raise many kinds of exceptions.
     except Exception as error:
         raise ValueError(f"{image_name(image)} cannot be read: {error}. {ADVICE}.") from error
+
+
+def _is_plain_jpeg(encoded: bytes) -> bool:
+    """Whether bytes are a JPEG file to its end, in RGB or grey, that is not to be turned."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as opened:
+            is_upright = opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            is_plain = opened.format == "JPEG" and opened.mode in ("RGB", "L") and is_upright
+    except Exception:  # as above; `read_image` says what is wrong
+        return False
+    # A decoder on a GPU fills up what is missing.
+    return is_plain and encoded.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def decode_jpegs(images: list[bytes], device: str | torch.device) -> list[torch.Tensor | None]:
+    """
+    Decodes JPEG files on a GPU, with torchcodec, or with torchvision where torchcodec is missing. It computes the colours between the pixels
+    in another way than Pillow, so that edges of strong colours differ.
+
+    Returns:
+        For each file its pixels, (3, height, width) of uint8 on the device. None for what `read_image` must decode: other formats and
+        colours, files that are to be turned, and broken ones.
+    """
+    has_torchcodec = is_torchcodec_greater_or_equal("0.16.0") and is_torchcodec_usable(decode="image")
+    library = import_module("torchcodec.decoders" if has_torchcodec else "torchvision.io")
+    decode = partial(library.decode_jpeg, mode=library.ImageReadMode.RGB, device=device)
+    decoded: list[torch.Tensor | None] = [None] * len(images)
+    places = [place for place, encoded in enumerate(images) if _is_plain_jpeg(encoded)]
+    files = [torch.frombuffer(bytearray(images[place]), dtype=torch.uint8) for place in places]
+    try:
+        pixels = decode(files) if files else []
+    except (RuntimeError, ValueError):  # One of them cannot be decoded there, and the decoders do not say which.
+        pixels = [_attempt(decode, file) for file in files]
+    for place, image in zip(places, pixels, strict=True):
+        decoded[place] = image
+    return decoded
+
+
+def _attempt(decode: Callable[[Any], Any], file: torch.Tensor) -> torch.Tensor | None:
+    try:
+        return decode(file)
+    except (RuntimeError, ValueError):
+        return None
 
 
 def decoding_error(image: dict | None) -> str | None:

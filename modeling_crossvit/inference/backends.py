@@ -19,7 +19,6 @@ Runtime or OpenVINO. `BACKENDS` lists them. `python -m crossvit.inference.fastes
 
 import contextlib
 import copy
-import inspect
 import io
 import json
 import logging
@@ -38,7 +37,7 @@ from transformers import PreTrainedModel
 from transformers.image_utils import load_image
 
 from crossvit.image_processing import CrossViTImageProcessorPil
-from crossvit.inference.optimized import optimize
+from crossvit.inference.optimized import allow_recompilations, optimize
 from crossvit.modeling_crossvit import (
     CrossViTEmbeddings,
     CrossViTForImageClassification,
@@ -109,13 +108,7 @@ def compile_layers(model: AnyModel, fusions: bool = False, **kwargs: Any) -> Any
     ```"""
     # All layers share one `__call__` of transformers, so PyTorch counts their graphs against one recompile limit. With fusions the limit of
     # 8 would be reached at the third batch size, and from then on the layers would not be compiled at all.
-    limit = 8 * model.config.num_branches
-    if "recompile_limit" in inspect.signature(torch.compile).parameters:
-        kwargs.setdefault("recompile_limit", limit)
-    else:  # Before PyTorch 2.12 there is one limit for everything in a process, and 2.6 calls it by another name.
-        options = torch._dynamo.config
-        name = "recompile_limit" if hasattr(options, "recompile_limit") else "cache_size_limit"
-        setattr(options, name, max(getattr(options, name), limit))
+    kwargs = {**allow_recompilations(8 * model.config.num_branches), **kwargs}
     for module in model.modules():
         if isinstance(module, CrossViTLayer) or (fusions and isinstance(module, CrossViTFusion)):
             module.compile(**kwargs)

@@ -20,10 +20,12 @@
     here                 q  (W_k^T q) . x   softmax   W_v (sum of x)   o       without keys and values of all tokens
 
 Each bracket is one operation, and no module is called, because on few tokens the calls take longer than the work. On a CPU the weights are
-kept in the layout of oneDNN, PyTorch's library for neural networks, which otherwise makes it again in each call or not at all.
+kept in the layout of oneDNN, PyTorch's library for neural networks, which otherwise makes it again in each call or not at all. On a GPU all
+operations of a shape are one CUDA graph, in which the branches run side by side.
 """
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -36,6 +38,7 @@ from transformers.activations import GELUActivation
 from transformers.utils.generic import can_return_tuple
 
 from crossvit import modeling_crossvit as crossvit
+from crossvit.inference.graphs import CudaGraphs
 from crossvit.modeling_crossvit import (
     CrossViTAttention,
     CrossViTBackboneOutput,
@@ -56,6 +59,17 @@ _PLAIN = (nn.Parameter, torch.Tensor)
 # Everything in `torch.nn.Module` that watches or changes the calls of one module, and those of all modules.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [getattr(torch_module, f"_global{name}") for name in _HOOKS]
+
+
+def allow_recompilations(limit: int) -> dict[str, int]:
+    """Arguments of `torch.compile` for a function that is compiled for so many shapes, where PyTorch's own limit is 8."""
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": limit}
+    # Before PyTorch 2.12 there is one limit for everything in a process, and 2.6 calls it by another name.
+    options = torch._dynamo.config
+    name = "recompile_limit" if hasattr(options, "recompile_limit") else "cache_size_limit"
+    setattr(options, name, max(getattr(options, name), limit))
+    return {}
 
 
 def _onednn_packs(weight: torch.Tensor) -> bool:
@@ -80,7 +94,7 @@ class _Norm:
 class _Linear:
     """One or several linear layers that read the same tokens as one product: (B, T, C in) to (B, T, sum of C out)."""
 
-    def __init__(self, *linears: nn.Linear):
+    def __init__(self, *linears: nn.Linear, pack: bool = True):
         weight, bias = linears[0].weight, linears[0].bias
         if len(linears) > 1:
             weight = torch.cat([linear.weight for linear in linears])
@@ -88,7 +102,7 @@ class _Linear:
                 # One of q, k and v may lack a bias that the others have.
                 zeros = weight.new_zeros(len(linears[0].weight))
                 bias = torch.cat([zeros if linear.bias is None else linear.bias for linear in linears])
-        self.is_packed = _onednn_packs(weight)
+        self.is_packed = pack and _onednn_packs(weight)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if self.is_packed else weight.detach()
         self.bias = None if bias is None else bias.detach()
 
@@ -101,17 +115,16 @@ class _Linear:
 
 
 class _Layer:
-    """`CrossViTLayer`: (B, T, C) to (B, T, C)."""
+    """`CrossViTLayer`: (B, T, C) to (B, T, C). `torch.compile` cannot read weights that are packed for oneDNN."""
 
-    def __init__(self, layer: CrossViTLayer):
+    def __init__(self, layer: CrossViTLayer, pack: bool = True):
         attention, mlp = layer.attention, layer.mlp
         self.head_dim, self.scaling = attention.head_dim, attention.scaling
         self.norm_before, self.norm_after = _Norm(layer.layernorm_before), _Norm(layer.layernorm_after)
-        self.qkv, self.output = (
-            _Linear(attention.q_proj, attention.k_proj, attention.v_proj),
-            _Linear(attention.o_proj),
+        self.qkv = _Linear(attention.q_proj, attention.k_proj, attention.v_proj, pack=pack)
+        self.output, self.first, self.second = (
+            _Linear(linear, pack=pack) for linear in (attention.o_proj, mlp.fc1, mlp.fc2)
         )
-        self.first, self.second = _Linear(mlp.fc1), _Linear(mlp.fc2)
         self.activation: Callable | None = None if type(mlp.activation_fn) is GELUActivation else mlp.activation_fn
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -181,7 +194,7 @@ class _Refinement:
 
 
 class _Fusion:
-    """`CrossViTFusion`: (B, T, C) of a branch and of the next one to (B, T, C), in which the CLS token is new."""
+    """`CrossViTFusion`: (B, T, C) of a branch and of the next one to the new CLS token of the branch (B, 1, C)."""
 
     def __init__(self, fusion: CrossViTFusion):
         self.input, self.norm = _Projection(fusion.input_projection), _Norm(fusion.layernorm)
@@ -191,33 +204,79 @@ class _Fusion:
 
     def __call__(self, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         cls_token = self.input(own[:, :1])  # (B, 1, C) -> (B, 1, C of the other)
-        tokens = torch.cat((cls_token, other[:, 1:]), dim=1)
-        cls_token = cls_token + self.attention(self.norm(tokens))
+        tokens = self.norm(other)
+        tokens[:, :1] = self.norm(
+            cls_token
+        )  # LayerNorm is token by token, so that the patches need no copy to stand beside this one
+        cls_token = cls_token + self.attention(tokens)
         for refinement in self.refinements:
             cls_token = refinement(cls_token)
-        return torch.cat((self.output(cls_token), own[:, 1:]), dim=1)
+        return self.output(cls_token)
 
 
 class _Stages:
-    """All stages of a model: the tokens of every branch, each (B, T, C), to those after each stage."""
+    """
+    All stages of a model: the tokens of every branch, each (B, T, C), to those after each stage.
 
-    def __init__(self, stages: nn.ModuleList):
+    Args:
+        stages: Those of the ordinary model.
+        compile: Whether the layers are compiled. All layers of a branch share one graph for each shape of its tokens.
+    """
+
+    def __init__(self, stages: nn.ModuleList, compile: bool):
         self.stages = [
-            ([[_Layer(layer) for layer in layers] for layers in stage.layers], list(map(_Fusion, stage.fusions)))
+            (
+                [[_Layer(layer, pack=not compile) for layer in layers] for layers in stage.layers],
+                list(map(_Fusion, stage.fusions)),
+            )
             for stage in stages
         ]
+        self.call_layer: Callable[[_Layer, torch.Tensor], torch.Tensor] = _Layer.__call__
+        if compile:
+            options: dict[str, Any] = allow_recompilations(CudaGraphs.LIMIT * len(stages[0].layers))
+            self.call_layer = torch.compile(self.call_layer, dynamic=False, **options)
+        self.streams: list[torch.cuda.Stream] = []
 
     def __call__(self, tokens: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         after_stages = []
         for branches, fusions in self.stages:
-            outputs = []
-            for layers, hidden_states in zip(branches, tokens):
-                for layer in layers:
-                    hidden_states = layer(hidden_states)
-                outputs.append(hidden_states)
-            tokens = [fusion(own, other) for fusion, own, other in zip(fusions, outputs, outputs[1:] + outputs[:1])]
+            tokens = self._side_by_side(self._run_layers, branches, tokens)
+            cls_tokens = self._side_by_side(
+                lambda fusion, *pair: fusion(*pair), fusions, tokens, tokens[1:] + tokens[:1]
+            )
+            # The stage owns its tokens, and all fusions have read them.
+            for hidden_states, cls_token in zip(tokens, cls_tokens):
+                hidden_states[:, :1] = cls_token
             after_stages.append(tokens)
         return after_stages
+
+    def _side_by_side(self, function: Callable[..., torch.Tensor], *arguments: list[Any]) -> list[torch.Tensor]:
+        """
+        The function for each branch. While a CUDA graph is recorded each branch has a stream, so that the GPU works on all at once. What the
+        streams exchange is held by this frame and the caller's until they have met again, so that its memory is not given away before.
+        """
+        calls = list(zip(*arguments))
+        if not (arguments[-1][0].is_cuda and torch.cuda.is_current_stream_capturing()):
+            return [function(*call) for call in calls]
+        main = torch.cuda.current_stream()
+        while len(self.streams) < len(calls) - 1:
+            self.streams.append(torch.cuda.Stream())
+        results = []
+        for stream, call in zip(self.streams, calls):
+            stream.wait_stream(main)
+            with torch.cuda.stream(stream):
+                results.append(function(*call))
+        results.append(function(*calls[-1]))
+        for stream in self.streams:
+            main.wait_stream(stream)
+        return results
+
+    def _run_layers(self, layers: list[_Layer], hidden_states: torch.Tensor) -> torch.Tensor:
+        if not layers:
+            return hidden_states.clone()  # to be written to
+        for layer in layers:
+            hidden_states = self.call_layer(layer, hidden_states)
+        return hidden_states
 
 
 class OptimizedMixin(PreTrainedModel):
@@ -227,39 +286,41 @@ class OptimizedMixin(PreTrainedModel):
     """
 
     _ordinary: Any
+    _compile: bool
 
     @classmethod
-    def _of(cls, ordinary: PreTrainedModel) -> Any:
+    def _of(cls, ordinary: PreTrainedModel, compile: bool) -> Any:
         model = cls.__new__(cls)
         nn.Module.__init__(model)
         # The attributes of transformers: configuration, name, loss. Parameters and modules stay behind.
         model.__dict__.update({name: value for name, value in vars(ordinary).items() if name not in vars(model)})
-        model.__dict__["_ordinary"] = ordinary
+        model.__dict__.update(_ordinary=ordinary, _compile=compile)
         model._pack()
         model.training = False
         return model
 
     def _pack(self) -> None:
-        self.__dict__["_stages"] = _Stages(self._ordinary.base_model.stages)
+        self.__dict__["_stages"] = _Stages(self._ordinary.base_model.stages, self._compile)
+        self.__dict__["_graphs"] = CudaGraphs(self._compute) if self.device.type == "cuda" else self._compute
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name != "_stages"
-        }  # oneDNN's layout cannot be saved
+        # oneDNN's layout cannot be saved, and neither can graphs.
+        return {name: value for name, value in vars(self).items() if name not in ("_stages", "_graphs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._pack()
 
-    def _tokens(
+    def _tensors(
         self, pixel_values: torch.Tensor | None, interpolate_pos_encoding: bool | None, kwargs: dict[str, Any]
-    ) -> list[list[torch.Tensor]] | None:
-        """The tokens of every branch after each stage, or nothing where the ordinary model must answer."""
+    ) -> tuple[torch.Tensor, ...] | None:
+        """What the output is made of, or nothing where the ordinary model must answer."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return None
-        config, device_type = self.config, self.device.type
+        config, device = self.config, self.device
         if (
             not isinstance(pixel_values, torch.Tensor)
+            or pixel_values.device != device
             or kwargs.keys() - {"return_dict", "num_items_in_batch"}
             or config.output_attentions
             or config.output_hidden_states
@@ -267,12 +328,23 @@ class OptimizedMixin(PreTrainedModel):
             or (pixel_values.requires_grad and torch.is_grad_enabled())
             or forward_ad.unpack_dual(pixel_values).tangent is not None
             or torch._C._functorch.is_functorch_wrapped_tensor(pixel_values)
-            or torch.is_autocast_enabled(device_type)
+            or torch.is_autocast_enabled(device.type)
             or any(_GLOBAL_HOOKS)
         ):
             return None
+        if pixel_values.is_cuda and torch.cuda.is_current_stream_capturing():
+            return self._compute(
+                pixel_values, interpolate_pos_encoding
+            )  # becomes a part of the graph that the user records
+        return self._graphs(pixel_values, interpolate_pos_encoding)
+
+    def _tokens(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> list[list[torch.Tensor]]:
+        """The tokens of every branch after each stage."""
         embeddings = self._ordinary.base_model.embeddings
         return self._stages([embed(pixel_values, interpolate_pos_encoding) for embed in embeddings])
+
+    def _compute(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> tuple[torch.Tensor, ...]:
+        raise NotImplementedError
 
     # What PyTorch and transformers ask a model for.
 
@@ -322,6 +394,9 @@ class OptimizedMixin(PreTrainedModel):
 
     load_adapter = add_adapter
 
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        self._refuse("copied to other GPUs")
+
     def _apply(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """`to`, `half`, `cuda` and the like: accepted where they change nothing."""
         weight = next(self._ordinary.parameters())
@@ -354,12 +429,16 @@ class CrossViTModel(OptimizedMixin, crossvit.CrossViTModel):
         **kwargs: Any,
     ) -> CrossViTModelOutput:
         """As of the ordinary model."""
-        tokens = self._tokens(pixel_values, interpolate_pos_encoding, kwargs)
-        if tokens is None:
+        tensors = self._tensors(pixel_values, interpolate_pos_encoding, kwargs)
+        if tensors is None:
             return self._ordinary(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
-        hidden_states = [norm(hidden_states) for norm, hidden_states in zip(self._ordinary.layernorms, tokens[-1])]
-        pooler_output = torch.cat([hidden_states[:, 0] for hidden_states in hidden_states], dim=-1)
-        return CrossViTModelOutput(last_hidden_state=hidden_states[-1], pooler_output=pooler_output)
+        last_hidden_state, pooler_output = tensors
+        return CrossViTModelOutput(last_hidden_state=last_hidden_state, pooler_output=pooler_output)
+
+    def _compute(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> tuple[torch.Tensor, ...]:
+        tokens = self._tokens(pixel_values, interpolate_pos_encoding)[-1]
+        hidden_states = [norm(hidden_states) for norm, hidden_states in zip(self._ordinary.layernorms, tokens)]
+        return hidden_states[-1], torch.cat([hidden_states[:, 0] for hidden_states in hidden_states], dim=-1)
 
 
 class CrossViTForImageClassification(OptimizedMixin, crossvit.CrossViTForImageClassification):
@@ -372,27 +451,35 @@ class CrossViTForImageClassification(OptimizedMixin, crossvit.CrossViTForImageCl
         **kwargs: Any,
     ) -> CrossViTImageClassifierOutput:
         """As of the ordinary model."""
-        tokens = self._tokens(pixel_values, interpolate_pos_encoding, kwargs)
-        if tokens is None:
+        tensors = self._tensors(pixel_values, interpolate_pos_encoding, kwargs)
+        if tensors is None:
             return self._ordinary(
                 pixel_values, labels=labels, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs
             )
-        layernorms = self._ordinary.crossvit.layernorms
-        cls_tokens = [norm(hidden_states[:, 0]) for norm, hidden_states in zip(layernorms, tokens[-1])]
-        logits = self._ordinary.classifier(torch.cat(cls_tokens, dim=-1))
+        (logits,) = tensors
         kwargs.pop("return_dict", None)
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return CrossViTImageClassifierOutput(loss=loss, logits=logits)
+
+    def _compute(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> tuple[torch.Tensor, ...]:
+        tokens = self._tokens(pixel_values, interpolate_pos_encoding)[-1]
+        layernorms = self._ordinary.crossvit.layernorms
+        cls_tokens = [norm(hidden_states[:, 0]) for norm, hidden_states in zip(layernorms, tokens)]
+        return (self._ordinary.classifier(torch.cat(cls_tokens, dim=-1)),)
 
 
 class CrossViTBackbone(OptimizedMixin, crossvit.CrossViTBackbone):
     @can_return_tuple
     def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> CrossViTBackboneOutput:
         """As of the ordinary model."""
-        tokens = self._tokens(pixel_values, True, kwargs)
-        if tokens is None:
+        feature_maps = self._tensors(pixel_values, True, kwargs)
+        if feature_maps is None:
             return self._ordinary(pixel_values, **kwargs)
-        return self._ordinary.make_output(tokens, pixel_values)
+        return CrossViTBackboneOutput(feature_maps=feature_maps)
+
+    def _compute(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> tuple[torch.Tensor, ...]:
+        tokens = self._tokens(pixel_values, interpolate_pos_encoding)
+        return self._ordinary.make_output(tokens, pixel_values).feature_maps
 
 
 _CLASSES: dict[type, type[OptimizedMixin]] = {
@@ -422,7 +509,7 @@ def _find_obstacle(name: str, module: nn.Module) -> str | None:
     return None
 
 
-def optimize(model: AnyModel) -> AnyModel:
+def optimize(model: AnyModel, compile: bool = False) -> AnyModel:
     """
     A snapshot of a model for inference: faster, with the same numbers up to rounding.
 
@@ -432,11 +519,20 @@ def optimize(model: AnyModel) -> AnyModel:
     autocast, `output_attentions`, `output_hidden_states`, other attention implementations than "sdpa", global hooks, `torch.compile`, tracing
     and export. Saving it saves the ordinary model. It can be copied, pickled, and shared among threads.
 
-    It takes the memory of a copy of the weights, and on a CPU of a second copy, in the layout of oneDNN.
+    On a GPU, the first call of each shape of images records a CUDA graph, which takes as long as some five calls, and later calls replay it.
+    The eight shapes that were used last are kept. They share the memory of their intermediate results, so that many shapes need little more
+    memory than the largest of them. A shape that cannot be recorded, because memory is short, is answered without a graph, with one warning.
+    Settings of PyTorch that choose its kernels, such as TF32, hold as they are at the first call of a shape. The outputs are copied out of the
+    graph, so that they are the caller's: 0.5 MB of logits for 256 images and 1,000 classes in bfloat16.
+
+    Nothing is shared with the original, because a write to its weights would show here. The snapshot takes the memory of one copy of the
+    weights, and of a second copy of most of them: on a CPU in the layout of oneDNN, and elsewhere of q, k and v side by side.
 
     Args:
         model: A `CrossViTModel`, `CrossViTForImageClassification` or `CrossViTBackbone`, on the device and in the dtype to be used. It stays
             as it is.
+        compile: Whether `torch.compile` makes the layers, for large batches on a GPU. The first call of each shape then takes seconds more.
+            It needs PyTorch 2.7.
 
     Raises:
         ValueError: If it is of another class, or if a layer has an adapter, a hook, or weights that are quantized, sharded or offloaded. The
@@ -451,7 +547,8 @@ def optimize(model: AnyModel) -> AnyModel:
     >>> fast = crossvit.optimize(model)
     ```"""
     if isinstance(model, OptimizedMixin):
-        return model  # It never changes, so that nobody needs another one.
+        # It never changes, so that nobody needs another one.
+        return model if model._compile == compile else optimize(model._ordinary, compile)
     if type(model) not in _CLASSES:
         raise ValueError(
             f"`optimize` takes one of {', '.join(known.__name__ for known in _CLASSES)}, got {type(model).__module__}."
@@ -467,7 +564,7 @@ def optimize(model: AnyModel) -> AnyModel:
         ordinary = copy.deepcopy(model).eval().requires_grad_(False)
         for parameter in ordinary.parameters():
             parameter.grad = None
-        return _CLASSES[type(model)]._of(ordinary)  # type: ignore[return-value]
+        return _CLASSES[type(model)]._of(ordinary, compile)  # type: ignore[return-value]
 
 
 __all__ = ["optimize"]

@@ -44,7 +44,7 @@ from small_models import small_config
 from transformers import pipeline
 
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.data import list_parts
+from crossvit.data import decode_jpegs, list_parts
 from crossvit.inference.export import main as export
 
 
@@ -303,10 +303,45 @@ def test_an_exported_model(script, classify, model, monkeypatch, tmp_path):
     image_processor, shape = script["load_image_processor"](arguments)
     paths = [str(photo) for photo in PHOTOS[:10]]
     batch = {"image": paths, "path": paths, "bytes": [None] * 10, "error": [None] * 10}
-    rows = script["Classifier"](arguments, threads=1)(script["decode"](batch, image_processor, shape)).to_pylist()
+    classifier = script["Classifier"](arguments, image_processor, threads=1)
+    rows = classifier(script["decode"](batch, image_processor, shape)).to_pylist()
     assert [row["image"] for row in rows] == paths
     for row in rows:
         assert_same_scores(row, classify(row["image"]))
+
+
+def test_encoded_images_as_a_gpu_decodes_them(script, classify, model, monkeypatch, photos, tmp_path):
+    """With the same decoder on the CPU, whose pixels are Pillow's: JPEG files go through it, and other images through Pillow."""
+    flower, photo = tmp_path / "flower.jpg", tmp_path / "photo.jpg"
+    shutil.copy(files("sklearn.datasets.images") / "flower.jpg", flower)
+    photos["portrait"].save(photo, quality=95)
+    photos["EXIF-rotated"].save(tmp_path / "rotated.jpg", exif=photos["EXIF-rotated"].getexif(), quality=95)
+    photos["CMYK"].save(tmp_path / "cmyk.jpg")
+    photos["RGBA"].save(tmp_path / "transparent.png")
+    (tmp_path / "broken.jpg").write_bytes(flower.read_bytes()[:5000])
+    damaged = bytearray(flower.read_bytes())
+    damaged[20:600] = bytes(580)
+    (tmp_path / "damaged.jpg").write_bytes(damaged)
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    paths = [str(path) for path in sorted(tmp_path.iterdir())]
+    missing = str(tmp_path / "missing.jpg")
+    decoded = decode_jpegs([Path(path).read_bytes() for path in paths], "cpu")
+    assert [path for path, pixels in zip(paths, decoded) if pixels is not None] == [str(flower), str(photo)]
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: [])
+    arguments = script["Arguments"](model=str(model), images="")
+    image_processor, _ = script["load_image_processor"](arguments)
+    names = [*paths, missing, "shard/row"]
+    contents = [*[None] * (len(paths) + 1), flower.read_bytes()]
+    batch = {"image": names, "path": [*paths, missing, None], "bytes": contents, "error": [*[None] * len(paths), None, None]}  # fmt: skip
+    classifier = script["Classifier"](arguments, image_processor, threads=1)
+    rows = {row["image"]: row for row in classifier(script["read_files"](batch)).to_pylist()}
+    assert list(rows) == names
+    broken = {Path(name).name for name, row in rows.items() if row["error"]}
+    assert broken == {"broken.jpg", "damaged.jpg", "text.jpg", "empty.jpg", "missing.jpg"}
+    for name in set(paths) - {str(tmp_path / name) for name in broken}:
+        assert_same_scores(rows[name], classify(name))
+    assert_same_scores(rows["shard/row"], classify(str(flower)))
 
 
 def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model, tmp_path, run_example):
