@@ -50,6 +50,7 @@ takes about 15 seconds on two CPU cores and reaches an accuracy of at least 0.95
 
 import argparse
 import json
+import random
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -61,11 +62,14 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import create_repo, upload_folder
 from timm.data import Mixup, create_transform
+from timm.data.auto_augment import rand_augment_transform
 from timm.data.distributed_sampler import RepeatAugSampler
+from timm.data.random_erasing import RandomErasing
 from timm.optim import param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from crossvit import CrossViTImageProcessor
@@ -85,6 +89,7 @@ from crossvit.trainer import (
     load_model,
     parse_arguments,
     save_checkpoint,
+    trained_weights,
     watch_for_sigterm,
 )
 
@@ -93,6 +98,7 @@ from crossvit.trainer import (
 # with other intervals, or on another number of processes.
 RUN_OPTIONS = {
     "model_name_or_path", "config_name", "image_size", "drop_path_rate", "image_range", "rand_augment", "mixup", "cutmix", "random_erasing",
+    "augment_on_device",
     "label_smoothing_factor", "repeated_augmentation", "recipe", "optimizer", "learning_rate", "min_learning_rate", "warmup_learning_rate",
     "weight_decay", "seed",
 }  # fmt: skip
@@ -170,6 +176,13 @@ class Arguments:
     mixed_precision: str | None = field(
         default=None, metadata={"help": "no, fp16 or bf16. By default that of `accelerate config`."}
     )
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the model, for training on a GPU."})
+    augment_on_device: bool = field(
+        default=False,
+        metadata={
+            "help": "RandAugment, normalisation and random erasing on the GPU, for machines with few cores per GPU; see `BatchAugmentation`."
+        },
+    )
     save_total_limit: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images, per GPU."})
     report_to: str | None = field(
@@ -209,19 +222,60 @@ def recipe_defaults() -> dict:
 
 
 def training_transform(image_processor: CrossViTImageProcessor, training: Arguments):
-    """timm's augmentations, as in the released code: random crop and flip, RandAugment, random erasing. PIL image to (3, H, W)."""
+    """
+    timm's augmentations, as in the released code: random crop and flip, RandAugment, random erasing. PIL image to (3, H, W). With
+    `--augment_on_device`, crop and flip alone, and bytes.
+    """
     return create_transform(
         input_size=image_processor.crop_size["height"],
         is_training=True,
-        color_jitter=0.4,  # as in the released code, although timm ignores it beside RandAugment
-        auto_augment=training.rand_augment,
+        # 0.4 as in the released code, although timm ignores it beside RandAugment
+        color_jitter=None if training.augment_on_device else 0.4,
+        auto_augment=None if training.augment_on_device else training.rand_augment,
         interpolation="bicubic",
         mean=image_processor.image_mean,
         std=image_processor.image_std,
         re_prob=training.random_erasing,
         re_mode="pixel",
         re_count=1,
+        use_prefetcher=training.augment_on_device,  # timm then leaves the rest to the device, too
     )
+
+
+class BatchAugmentation(torch.nn.Module):
+    """
+    The rest of the recipe on the device of a batch, (B, 3, H, W) of bytes to pixel values of the same shape. Random erasing is timm's, as in
+    the other way. timm's RandAugment needs Pillow, so that this is torchvision's, with the number of operations, their probability and their
+    strength that timm's notation says. torchvision has no Invert and no SolarizeAdd, reduces the bits of a channel less, and interpolates
+    linearly. Groups of eight images get the same operations, because each operation on a GPU takes as long for eight images as for one.
+    """
+
+    GROUP = 8
+
+    def __init__(self, image_processor: CrossViTImageProcessor, training: Arguments, device: torch.device):
+        super().__init__()
+        mean, std = image_processor.image_mean, image_processor.image_std
+        self.fill = [round(255 * value) for value in mean]
+        self.policy = rand_augment_transform(training.rand_augment, {}) if training.rand_augment else None
+        self.normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+        self.erase = RandomErasing(training.random_erasing, mode="pixel", device=device)
+
+    def rand_augment(self, images: torch.Tensor) -> torch.Tensor:
+        """One operation for all of the images, or none."""
+        operation = random.choice(self.policy.ops)
+        if random.random() > operation.prob:
+            return images
+        # timm counts magnitudes from 0 to 10, and torchvision from 0 to 30.
+        magnitude = round(3 * random.gauss(operation.magnitude, operation.magnitude_std))
+        return v2.RandAugment(
+            1, min(max(magnitude, 0), 30), interpolation=v2.InterpolationMode.BILINEAR, fill=self.fill
+        )(images)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        groups = list(images.split(self.GROUP))
+        for _ in range(self.policy.num_layers if self.policy else 0):
+            groups = [self.rand_augment(group) for group in groups]
+        return self.erase(self.normalize(torch.cat(groups)))
 
 
 def mixup_or_cutmix(training: Arguments, num_classes: int) -> Mixup:
@@ -437,10 +491,15 @@ def main():
         num_workers=training.dataloader_num_workers,
     )
     mix = mixup_or_cutmix(training, len(data.classes))
+    augment = None
+    if training.augment_on_device:
+        augment = BatchAugmentation(image_processor, training, accelerator.device)
 
     optimizer, schedule = optimizer_and_schedule(model, training)
     # Not the training loader, because its images are divided already. Each process moves its batches to its device itself.
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
+    if training.torch_compile:
+        accelerator.unwrap_model(model).compile()
     if training.report_to:
         accelerator.init_trackers("pretrain_imagenet", config=training.logged)
 
@@ -458,9 +517,11 @@ def main():
         for step in range(step + 1, (epoch + 1) * steps_per_epoch + 1):
             mean_loss = 0.0
             for index, batch in enumerate(islice(batches, accumulation)):
+                pixel_values, labels = (
+                    batch[name].to(accelerator.device, non_blocking=True) for name in ("pixel_values", "labels")
+                )
                 with seeded_random_numbers(training.seed, rank, step, index):
-                    pixel_values, targets = mix(batch["pixel_values"], batch["labels"])
-                pixel_values, targets = pixel_values.to(accelerator.device), targets.to(accelerator.device)
+                    pixel_values, targets = mix(augment(pixel_values) if augment else pixel_values, labels)
                 # The processes exchange their gradients only with the last batch of a step.
                 with accelerator.no_sync(model) if index < accumulation - 1 else nullcontext():
                     with accelerator.autocast():
@@ -490,10 +551,9 @@ def main():
 
     # Results
     scores, labels = predict(accelerator, model, eval_loader)
-    state_dict = accelerator.get_state_dict(model)  # called by all processes: under FSDP each gives its part
+    model, state_dict = trained_weights(accelerator, model)
     accelerator.end_training()
     if accelerator.is_main_process:
-        model = accelerator.unwrap_model(model)
         model.save_pretrained(output, state_dict=state_dict)
         save_results(model, image_processor, training, data_arguments, data, log, scores, labels)
 

@@ -61,6 +61,7 @@ from crossvit.trainer import (
     load_model,
     parse_arguments,
     save_checkpoint,
+    trained_weights,
     watch_for_sigterm,
 )
 
@@ -151,6 +152,7 @@ class Arguments:
         default=None, metadata={"help": "no, fp16 or bf16. By default that of `accelerate config`."}
     )
     logging_steps: int = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the model, for training on a GPU."})
     save_total_limit: int = field(default=2, metadata={"help": "Number of newest checkpoints to keep."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Number of processes that read images, per GPU."})
     report_to: str | None = field(
@@ -385,6 +387,8 @@ def main():
     # Optimizer and schedule
     optimizer = torch.optim.AdamW(param_groups_weight_decay(model, training.weight_decay), lr=training.learning_rate)
     model, optimizer, train_loader, eval_loader = accelerator.prepare(model, optimizer, train_loader, eval_loader)
+    if training.torch_compile:
+        accelerator.unwrap_model(model).compile()
     samples = training.num_train_samples if data_arguments.streaming else len(train_images)
     batches_per_epoch = math.ceil(samples / (training.per_device_train_batch_size * accelerator.num_processes))
     steps_per_epoch = math.ceil(batches_per_epoch / training.gradient_accumulation_steps)
@@ -450,10 +454,9 @@ def main():
 
     # Results
     scores, labels = evaluate_model()
-    state_dict = accelerator.get_state_dict(model)  # called by all processes: under FSDP each gives its part
+    model, state_dict = trained_weights(accelerator, model)
     accelerator.end_training()
     if accelerator.is_main_process:
-        model = accelerator.unwrap_model(model)
         if arguments.lora_rank is not None:
             model, state_dict = model.merge_and_unload(), None
         model.save_pretrained(output, state_dict=state_dict)

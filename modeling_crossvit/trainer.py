@@ -15,7 +15,8 @@
 Training that nothing interrupts for good: checkpoints that count only once every process has finished writing, and folders that keep to one
 run. In addition, what the training scripts of `examples/` share: options, the model for some images, metrics, and a picture of the run.
 
-    checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_sigterm
+    checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_sigterm,
+                   trained_weights
     runs           check_run
     models         ModelArguments, load_model
     reports        compute_metrics, draw, draw_training
@@ -184,6 +185,14 @@ def load_checkpoint(accelerator: Accelerator, output: Path) -> tuple[int, list[d
     accelerator.load_state(str(checkpoint))
     accelerator.print(f"continuing from {checkpoint} (for a new run give another --output_dir)")
     return checkpoint_step(checkpoint), json.loads((checkpoint / "log.json").read_text())
+
+
+def trained_weights(accelerator: Accelerator, model: Any) -> tuple[Any, dict[str, Any]]:
+    """The model without what `accelerate` has wrapped it into, and its weights under their own names. All processes call this."""
+    state_dict = accelerator.get_state_dict(model)  # under FSDP each process gives its part
+    # `accelerate config` can ask for compilation, and accelerate keeps its prefix.
+    state_dict = {name.removeprefix("_orig_mod."): weight for name, weight in state_dict.items()}
+    return accelerator.unwrap_model(model, keep_torch_compile=False), state_dict
 
 
 def watch_for_sigterm(accelerator: Accelerator) -> None:

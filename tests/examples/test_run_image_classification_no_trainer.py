@@ -88,6 +88,19 @@ def test_accumulated_batches_are_one_large_batch(run):
         )
 
 
+def test_compiled(run, monkeypatch):
+    """The weights have their own names, with `--torch_compile` and where `accelerate config` asks for compilation."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend="aot_eager"))
+    expected = load_file(run(output="ordinary")[0] / "model.safetensors")
+    compiled = load_file(run("--torch_compile", "true", output="compiled")[0] / "model.safetensors")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
+    asked = load_file(run(output="asked")[0] / "model.safetensors")
+    for name, weight in expected.items():
+        for weights in (compiled, asked):
+            torch.testing.assert_close(weights[name], weight, atol=1e-4, rtol=1e-3, msg=name)
+
+
 def test_tracking_without_a_network(run):
     """TensorBoard gets losses, metrics and options. No file has the secret token."""
     out, _ = run(
