@@ -20,7 +20,7 @@ TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-examples test-slow research conformance upstream lint release-check pictures clean
-.PHONY: benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-images benchmark-deployment benchmark-using
+.PHONY: check-gpu benchmark-training benchmark-parity benchmark-modes benchmark-solar-cells benchmark-speed benchmark-images benchmark-deployment benchmark-using
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 30
@@ -89,6 +89,9 @@ benchmark-solar-cells: $(DEV)  ## Measure how well solar cells are judged: docs/
 
 benchmark-speed: $(DEV)  ## Measure the speed beside timm and ViT: docs/speed.md and the README
 	$(BIN)/python -m benchmarks.speed
+
+check-gpu: $(DEV)  ## On a machine with a GPU: its tests and its speed, in 4 minutes: docs/speed.md and the README
+	$(BIN)/python -m benchmarks.check_gpu
 
 benchmark-deployment: $(DEV) quickstart  ## Run the command that finds the fastest form: docs/deployment.md
 	$(BIN)/python -m benchmarks.deployment

@@ -116,8 +116,9 @@ def machine_sentence(module: str, machine: dict[str, Any]) -> str:
     """Says in the page what was run on which machine. `machine` is what `this_machine` returned, on this computer or on another."""
     packages = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if name != "Python")
     where = machine["processor"] if machine["device"] == "CPU" else f"{machine['device']} with {machine['processor']}"
+    when = f" on {machine['date']}" if "date" in machine else ""
     return (
-        f"Measured by `python -m {module}` with {packages} and Python {machine['versions']['Python']} on this processor: {where}, "
+        f"Measured{when} by `python -m {module}` with {packages} and Python {machine['versions']['Python']} on this processor: {where}, "
         f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, with {', '.join(machine['instructions'])}."
     )
 

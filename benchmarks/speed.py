@@ -19,9 +19,8 @@ and a ViT of the same width. Fills the tables of docs/speed.md and that of the R
     python -m benchmarks.speed --quick             2 minutes: the smallest model; prints the tables and writes nothing
     python -m benchmarks.speed --only training     measures a part again
     python -m benchmarks.speed --page              measures nothing, and fills the pages from the file of results
-    python -m benchmarks.speed --device cuda       on a GPU, where CUDA graphs are timed too
 
-Expected on the CPU: about timm's speed in the ordinary form (at the smallest model and a batch of 1 up to 5 % less), and at least 1.06 of it in the
+`python -m benchmarks.check_gpu` measures a GPU. Expected on the CPU: about timm's speed in the ordinary form (at the smallest model and a batch of 1 up to 5 % less), and at least 1.06 of it in the
 optimized form.
 """
 
@@ -47,8 +46,7 @@ from crossvit.inference.fastest import interleave, ratios
 
 
 VARIANTS = ("crossvit_tiny_240", "crossvit_small_240", "crossvit_base_240")
-BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32, 256)}
-TRAINING_BATCHES = {"cpu": (1, 8), "cuda": (256,)}
+BATCHES = (1, 8)
 DTYPES = (torch.float32, torch.bfloat16)
 
 Calls = dict[str, Callable[[], Any]]
@@ -113,47 +111,32 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def inference(device: str, variants: tuple[str, ...]) -> Iterator[Case]:
+def inference(variants: tuple[str, ...]) -> Iterator[Case]:
     for dtype in DTYPES:
         for variant in variants:
-            models = load_models(variant, device, dtype)
+            models = load_models(variant, "cpu", dtype)
             models["optimized"] = optimize(models["ordinary"])
             models["ViT"] = vit_of_the_same_width(models["ordinary"])
-            for batch in BATCHES[device]:
+            for batch in BATCHES:
                 calls = {name: without_gradients(model, random_images(model, batch)) for name, model in models.items()}
                 yield f"inference {name_of(dtype)}", variant, batch, calls
 
 
-def training(device: str, variants: tuple[str, ...]) -> Iterator[Case]:
+def training(variants: tuple[str, ...]) -> Iterator[Case]:
     """In float32, and with autocast to bfloat16."""
-    for dtype in DTYPES if device == "cpu" else (torch.bfloat16,):
+    for dtype in DTYPES:
         for variant in variants:
-            models = load_models(variant, device, torch.float32)
-            for batch in TRAINING_BATCHES[device]:
+            models = load_models(variant, "cpu", torch.float32)
+            for batch in BATCHES:
                 images = random_images(models["timm"], batch)
                 calls = {name: training_step(model, images, dtype == torch.bfloat16) for name, model in models.items()}
                 yield f"training {name_of(dtype)}", variant, batch, calls
 
 
-def graphs(device: str, variants: tuple[str, ...]) -> Iterator[Case]:
-    """CUDA graphs, in which a GPU does not wait for Python to start each operation."""
-    for variant in variants[1:] if device == "cuda" else ():
-        models = load_models(variant, device, torch.bfloat16)
-        for batch in (1, 256):
-            torch.compiler.reset()
-            images = random_images(models["timm"], batch)
-            calls = {name: without_gradients(models[name], images) for name in ("timm", "ordinary")}
-            for name in ("timm", "ordinary"):
-                compiled = torch.compile(models[name], dynamic=False, fullgraph=True, mode="reduce-overhead")
-                calls[f"{name}, CUDA graphs"] = without_gradients(compiled, images)
-            yield "CUDA graphs", variant, batch, calls
-
-
-PARTS = {"inference": inference, "training": training, "graphs": graphs}
+PARTS = {"inference": inference, "training": training}
 COLUMNS = {
     "inference": ("TimmWrapper", "ViT", "ordinary", "optimized"),
     "training": ("TimmWrapper", "ordinary"),
-    "CUDA": ("ordinary", "timm, CUDA graphs", "ordinary, CUDA graphs"),
 }
 
 
@@ -168,22 +151,32 @@ def ratio_table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
         images_per_second = row["batch"] / statistics.median(timm)
         yield f"{images_per_second:.0f}" if images_per_second >= 100 else f"{images_per_second:.1f}"
         for name in names:
-            yield "{:.2f} ({:.2f} to {:.2f})".format(*ratios(row["seconds"][name], timm))
+            measured = row["seconds"].get(name)
+            yield "{:.2f} ({:.2f} to {:.2f})".format(*ratios(measured, timm)) if measured else ""
 
     heads = ("model", "batch", "timm, images per second", *names)
     return table(heads, ([f"`{row['variant']}`", row["batch"], *cells(row)] for row in rows))
 
 
-def summary_table(results: Results) -> str:
-    """The table of the README: a batch of 8 in float32."""
-    rows = {}
-    for work, names in COLUMNS.items():
-        for row in results.of(f"{work} float32"):
-            if row["batch"] == 8:
-                medians = (ratios(row["seconds"][name], row["seconds"]["timm"])[0] for name in names)
-                rows.setdefault(f"`{row['variant']}`", []).extend(f"{median:.2f}" for median in medians)
-    heads = ["model", *(f"{work}: {name}" for work in ("inference", "training") for name in COLUMNS[work])]
-    return table(heads, ([variant, *cells] for variant, cells in rows.items()))
+def summary_table(*measured: tuple[str, Results]) -> str:
+    """
+    How many times as fast as timm in inference, at the smallest and the largest batch that were measured.
+
+    Args:
+        measured: The work that is shown and the results that have it.
+    """
+    names = ("ViT", "ordinary", "optimized")
+    lines = []
+    for work, results in measured:
+        device = results.machine["device"]
+        rows = sorted(results.of(work), key=lambda row: row["batch"])
+        for row in rows:
+            if row["variant"] not in VARIANTS or row["batch"] not in (rows[0]["batch"], rows[-1]["batch"]):
+                continue
+            medians = (ratios(row["seconds"][name], row["seconds"]["timm"])[0] for name in names)
+            place = (device, work.split()[-1], row["batch"], f"`{row['variant']}`")
+            lines.append([*place, *(f"{median:.2f}" for median in medians)])
+    return table(("device", "numbers", "batch", "model", *names), lines)
 
 
 def tables_of(results: Results) -> dict[str, str]:
@@ -193,33 +186,40 @@ def tables_of(results: Results) -> dict[str, str]:
     return {"machine": machine_sentence("benchmarks.speed", results.machine), **tables}
 
 
-def write_pages(results: Results, device: str) -> None:
-    places = tables_of(results)
-    if device == "cuda":
-        fill("speed.md", {f"gpu {place}": text for place, text in places.items()})
-    else:
-        fill("speed.md", {**places, "summary": summary_table(results)})
-        fill("../README.md", {"speed": summary_table(results)})
+def saved(device: str) -> Results:
+    """The results of docs/results/, whichever machine they are of."""
+    path = RESULTS / f"speed_{device}.json"
+    return Results(path, json.loads(path.read_text(encoding="utf-8"))["machine"])
+
+
+def write_readme() -> None:
+    """The table of the README has both devices."""
+    summary = summary_table(("inference float32", saved("cpu")), ("inference bfloat16", saved("gpu")))
+    fill("../README.md", {"speed": summary})
+
+
+def write_pages(results: Results) -> None:
+    fill("speed.md", tables_of(results))
+    write_readme()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="the smallest model and few rounds; nothing is written")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="the parts to measure, by default all")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=10, help="how long the rounds of a row take, at least five")
-    parser.add_argument("--results", type=Path, help="by default docs/results/speed_DEVICE.json; with another file, the pages stay")  # fmt: skip
+    parser.add_argument("--results", type=Path, help="by default docs/results/speed_cpu.json; with another file, the pages stay")  # fmt: skip
     parser.add_argument("--page", action="store_true", help="measure nothing, and fill the pages from the results")
     arguments = parser.parse_args()
-    device, variants, seconds = arguments.device, VARIANTS, arguments.seconds
+    variants, seconds = VARIANTS, arguments.seconds
     with tempfile.TemporaryDirectory() as temporary:
-        path = arguments.results or RESULTS / f"speed_{device}.json"
+        path = arguments.results or RESULTS / "speed_cpu.json"
         if arguments.quick:
             path, variants, seconds = Path(temporary) / "quick.json", VARIANTS[:1], 1
         if arguments.page:
             machine = json.loads(path.read_text())["machine"]
         else:
-            machine = this_machine("torch", "transformers", "timm", device=device)
+            machine = this_machine("torch", "transformers", "timm")
         try:
             results = Results(path, machine)
         except ValueError as error:
@@ -227,7 +227,7 @@ def main():
         transformers.utils.logging.disable_progress_bar()
         rows: dict[str, list[dict[str, Any]]] = {}
         for part in () if arguments.page else arguments.only:
-            for work, variant, batch, calls in tqdm(PARTS[part](device, variants), desc=part):
+            for work, variant, batch, calls in tqdm(PARTS[part](variants), desc=part):
                 times = interleave(calls, seconds)
                 rows.setdefault(work, []).append({"variant": variant, "batch": batch, "seconds": times})
         for work in rows:
@@ -236,7 +236,7 @@ def main():
             for place, text in tables_of(results).items():
                 print(f"\n{place}\n\n{text}")
         elif not arguments.results:
-            write_pages(results, device)
+            write_pages(results)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,20 @@ CONVOLUTIONAL_STEMS = {
 
 _PER_BRANCH = ("image_sizes", "patch_sizes", "hidden_sizes", "depths", "num_attention_heads", "mlp_ratios")
 
+# Beyond what any sensible model has. A damaged or hostile file is refused before anything of its size is made.
+_LARGEST = {
+    **{
+        "branches": 16,
+        "layers": 4096,
+        "patches": 2**20,
+        "num_stages": 128,
+        "num_fusion_layers": 128,
+        "num_channels": 4096,
+    },
+    **{"image_sizes": 2**16, "patch_sizes": 2**16, "hidden_sizes": 2**16, "depths": 1024, "num_attention_heads": 1024},
+    **{"mlp_ratios": 1024, "layer_norm_eps": 1.0, "initializer_range": 100.0},
+}
+
 
 @auto_docstring(
     custom_intro="""
@@ -121,7 +135,8 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
             setattr(self, name, values)
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         super().__post_init__(**kwargs)
-        if self.stage_names:  # Without any, the validation below says what is wrong.
+        # Without any, or with more than can be listed, the validation below says what is wrong.
+        if self._is_bounded() and self.stage_names:
             self.set_output_features_output_indices(out_features, out_indices)
 
     @property
@@ -163,11 +178,18 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
         height, width = self.branch_image_size(branch)
         return height // self.patch_sizes[branch], width // self.patch_sizes[branch]
 
+    def _is_bounded(self) -> bool:
+        return self.num_branches <= _LARGEST["branches"] and self.num_stages <= _LARGEST["num_stages"]
+
     def validate_architecture(self):
         """Part of `@strict`-powered validation. Refuses what cannot be built, and says how to mend it."""
+        if self.num_branches > _LARGEST["branches"]:
+            raise ValueError(
+                f"`hidden_sizes` must have one value per branch, at most {_LARGEST['branches']}, got {self.num_branches} values."
+            )
         for name in ("num_channels", "num_stages", "num_fusion_layers", "layer_norm_eps", "initializer_range"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
+            if not 0 < getattr(self, name) <= _LARGEST[name]:
+                raise ValueError(f"`{name}` must be positive and at most {_LARGEST[name]}, got {getattr(self, name)}.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is a probability, at least 0 and below 1, got {getattr(self, name)}.")
@@ -189,13 +211,31 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
                     f"hidden_sizes={self.hidden_sizes}. Give all of {', '.join(_PER_BRANCH)} the same length."
                 )
             for sizes in (value if isinstance(value, list) else [value] for value in values):
-                if not all(size > 0 for size in sizes):
-                    raise ValueError(f"`{name}` must be positive in every branch, got {values}.")
+                if not all(0 < size <= _LARGEST[name] for size in sizes):
+                    raise ValueError(
+                        f"`{name}` must be positive and at most {_LARGEST[name]} in every branch, got {values}."
+                    )
+        layers = self.num_stages * (sum(self.depths) + self.num_branches * self.num_fusion_layers)
+        if layers > _LARGEST["layers"]:
+            raise ValueError(
+                f"`num_stages` x (the sum of `depths` + `num_fusion_layers` of each branch) must be at most {_LARGEST['layers']} layers, got "
+                f"{self.num_stages} stages with depths={self.depths} and {self.num_fusion_layers}: {layers} layers."
+            )
         for branch in range(self.num_branches):
             self._validate_branch(branch)
 
     def _validate_branch(self, branch: int) -> None:
         image_size, patch_size = self.image_sizes[branch], self.patch_sizes[branch]
+        if isinstance(image_size, list) and len(image_size) != 2:
+            raise ValueError(
+                f"`image_sizes` takes an int or [height, width] for each branch, got {image_size} in {self.image_sizes}."
+            )
+        rows, columns = self.branch_grid_size(branch)
+        if rows * columns > _LARGEST["patches"]:
+            raise ValueError(
+                f"`image_sizes[{branch}]` and `patch_sizes[{branch}]` must give at most {_LARGEST['patches']} patches, got {image_size} and "
+                f"{patch_size}: {rows} x {columns} patches."
+            )
         hidden_size, heads = self.hidden_sizes[branch], self.num_attention_heads[branch]
         if hidden_size % heads != 0:
             raise ValueError(
@@ -211,10 +251,6 @@ class CrossViTConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(
                 "`use_convolutional_stem=True` needs widths that are a multiple of 4 (its convolutions have a quarter and "
                 f"half of them), got `hidden_sizes[{branch}]` = {hidden_size}."
-            )
-        if isinstance(image_size, list) and len(image_size) != 2:
-            raise ValueError(
-                f"`image_sizes` takes an int or [height, width] for each branch, got {image_size} in {self.image_sizes}."
             )
         if any(size % patch_size != 0 for size in self.branch_image_size(branch)):
             nearest = [patch_size * max(1, round(size / patch_size)) for size in self.branch_image_size(branch)]

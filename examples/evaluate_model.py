@@ -341,6 +341,9 @@ def print_tables(results: dict, classes: list[pd.DataFrame]):
         print(hardest.to_string(float_format="{:.3f}".format, na_rep="-", index_names=False))
     for difference in results["differences"]:
         better, other, gain = difference["first"], difference["second"], difference
+        if difference["value"] == 0:
+            print(f"\n{better} and {other} are right equally often; McNemar's exact test: p = {difference['p']:.3g}")
+            continue
         if difference["value"] < 0:
             better, other = other, better
             gain = {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}

@@ -21,12 +21,14 @@ mixes no machines, and its tables show what it measured.
 
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from old_pytorch import NEEDS_TRACING
 
-from benchmarks import speed
+from benchmarks import check_gpu, speed
 from benchmarks.measurements import Results, multiply_adds, operations, peak_bytes, this_machine
 from benchmarks.parity import timm_model
 from crossvit import CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
@@ -135,8 +137,71 @@ def test_tables_have_the_medians_of_the_ratios(tmp_path):
     assert tables["inference float32"].splitlines()[2:] == [
         "| `crossvit_tiny_240` | 8 | 2.0 |" + " 2.00 (1.50 to 2.50) |" * 4
     ]
-    assert speed.summary_table(results).splitlines() == [
-        "| model | inference: TimmWrapper | inference: ViT | inference: ordinary | inference: optimized | training: TimmWrapper | training: ordinary |",
+    assert speed.summary_table(("inference float32", results)).splitlines() == [
+        "| device | numbers | batch | model | ViT | ordinary | optimized |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        "| `crossvit_tiny_240` |" + " 2.00 |" * 6,
+        "| CPU | float32 | 8 | `crossvit_tiny_240` |" + " 2.00 |" * 3,
     ]
+
+
+# The check on a GPU
+
+
+class Rented:
+    """What stands for a measurement: three cases, of which the second takes all of the time, unless it is done already."""
+
+    device = "cpu"
+
+    def __init__(self, clock: list[float]):
+        self.clock, self.called = clock, []
+
+    def cases(self):
+        for batch, seconds in ((1, 10), (8, 1000), (256, 10)):
+            yield "inference bfloat16", "crossvit_small_240", batch, partial(self.call, batch, seconds)
+
+    def call(self, batch, seconds):
+        self.called.append(batch)
+        self.clock[0] += seconds
+        return {"seconds": {"timm": [2.0], "timm, CUDA graph": [1.0], "ordinary": [2.0], "optimized": [1 / 1.4]}}
+
+
+def test_a_check_ends_in_time_and_goes_on(tmp_path, monkeypatch, capsys):
+    path, machine, clock = tmp_path / "results.json", this_machine("torch"), [0.0]
+    monkeypatch.setattr(check_gpu.time, "monotonic", lambda: clock[0])
+    first = Rented(clock)
+    left = check_gpu.measure(Results(path, machine), first, deadline=240)
+    assert first.called == [1, 8] and left == ["inference bfloat16 crossvit_small_240 batch 256"]
+    again = Rented(clock)
+    results = Results(path, machine)
+    assert check_gpu.measure(results, again, deadline=clock[0] + 240) == [] and again.called == [256]
+    assert [row["batch"] for row in results.of("inference bfloat16")] == [1, 8, 256]
+    # 1.00 of timm's speed is enough at small batches; 1.4 times that of timm's graph is enough everywhere.
+    assert check_gpu.missed_targets(results) == [
+        "inference bfloat16, crossvit_small_240, batch 256: ordinary is 1.00 times as fast as timm, the target is 1.1"
+    ]
+    assert "| `crossvit_small_240` | 256 | 128 |" in check_gpu.gpu_part(results)
+
+
+def test_a_check_without_a_gpu_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for arguments, message in (([], "finds no GPU here"), (["--device", "cpu"], "give --quick too")):
+        monkeypatch.setattr("sys.argv", ["check_gpu", *arguments])
+        with pytest.raises(SystemExit):
+            check_gpu.main()
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@NEEDS_TRACING
+def test_the_check_works_at_the_first_try(monkeypatch, capfd):
+    """In its quick form on the CPU: every measurement, and every table of the page. The sizes are too small for the targets."""
+    pages = [speed.RESULTS.parents[1] / "README.md", speed.RESULTS.parent / "speed.md"]
+    before = [page.read_bytes() for page in pages if page.exists()]
+    monkeypatch.setattr("sys.argv", ["check_gpu", "--device", "cpu", "--quick"])
+    check_gpu.main()
+    printed = capfd.readouterr().out
+    for work in (*check_gpu.COLUMNS, "files to labels", "memory", "ceiling"):
+        assert re.search(rf"^{work}\b.*: measured in \d+ s$", printed, re.M), work
+    for name in (*sum(check_gpu.COLUMNS.values(), ()), *check_gpu.FILES, "MiB"):
+        assert name in printed, name
+    assert [page.read_bytes() for page in pages if page.exists()] == before

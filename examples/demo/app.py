@@ -36,6 +36,7 @@ import gradio as gr
 import matplotlib
 import numpy as np
 import torch
+from gradio.utils import get_upload_folder
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
@@ -117,6 +118,13 @@ def load_model(name: str):
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")
+
+
+def stored_path(path: str) -> str:
+    """The path, if Gradio has stored the file there for a visitor. A request can name any file of the server, and is told nothing of it."""
+    if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise refuse("This image was not uploaded here. Choose it again.")
+    return path
 
 
 def read_image(path: str) -> Image.Image:
@@ -231,7 +239,7 @@ def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
 def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks:
     # Gradio would open the file itself, and say nothing but "Error" about a file that is not an image. `read_image` says more. The class is
     # changed and not the instance, because Gradio makes a new instance for each visitor.
-    gr.Image.preprocess = lambda self, file: file and file.path
+    gr.Image.preprocess = lambda self, file: file and stored_path(file.path)
     with gr.Blocks(title="CrossViT", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
         seen = gr.State(time_to_live=3600)
         gr.Markdown(
@@ -239,7 +247,16 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                image = gr.Image(type="filepath", label="Image", height=300, elem_id="image", buttons=["fullscreen"])
+                # Gradio would send the mirror image that the visitor sees, and a mirrored digit is another one.
+                camera = gr.WebcamOptions(mirror=False)
+                image = gr.Image(
+                    type="filepath",
+                    label="Image",
+                    height=300,
+                    elem_id="image",
+                    buttons=["fullscreen"],
+                    webcam_options=camera,
+                )
                 gr.Examples([[path] for path in examples], image, label="Examples")
                 if credit:
                     gr.Markdown(credit, elem_id="credit")

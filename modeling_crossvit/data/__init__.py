@@ -24,6 +24,7 @@ and `samples[0]` a dictionary of `pixel_values` (3, height, width) and `labels`.
 
     sources    finds it, whatever the source is
     splits     has its label as a name, and divides training from evaluation images
+    copies     finds images that are there twice
     classes    compares the names of all splits with each other and with a model
     checks     leaves it out if it cannot be read
     loading    does all of this as `DataArguments` say

@@ -28,6 +28,8 @@ from PIL.Image import Image
 
 from crossvit.data.checks import description, leave_out_bad_images
 from crossvit.data.classes import check_classes, listed, match_classes, read_label_map, rename_classes
+from crossvit.data.copies import check_labels, number_images
+from crossvit.data.reading import image_name
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
 from crossvit.data.sources import TRAIN, VALIDATION, Sources, from_file, from_folder, from_hub
 from crossvit.data.splits import Label, Split, hold_out
@@ -320,6 +322,22 @@ def choose_splits(train: Sources, validation: Sources, arguments: DataArguments,
     return {name: split for name, split in splits.items() if split is not None}
 
 
+def warn_of_copies(splits: dict[str, Split], state: PartialState) -> None:
+    """Prints how many of the images to evaluate are among those to train on, and names some."""
+    numbers = dict(zip(splits, number_images(*(split.images for split in splits.values())), strict=True))
+    for name, split in splits.items():
+        check_labels(split, numbers[name])
+    trained = set(numbers["train"])
+    copies = [row for row, number in enumerate(numbers["validation"]) if number in trained]
+    if copies:
+        images = splits["validation"].images
+        names = listed(image_name(images[row]["image"]) for row in copies[:5])
+        state.print(
+            f"Warning: {len(copies)} of the {len(images)} images to evaluate are among the training images too, so that the result will be "
+            f"too good: {names}{' ...' if len(copies) > 5 else ''}. Remove them from one of the two."
+        )
+
+
 # --- all of it ---
 
 
@@ -360,7 +378,16 @@ def load_images(
         splits = rename_classes(splits, read_label_map(arguments.label_map))
     if "validation" not in splits:
         held_out = arguments.train_val_split or DEFAULT_HELD_OUT
-        splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed)
+        numbers = None
+        if not splits["train"].is_stream:
+            (numbers,) = number_images(splits["train"].images)
+            if (repeated := check_labels(splits["train"], numbers)) and training:
+                state.print(
+                    f"{repeated} of {len(numbers)} images are there before; all copies are on one side of the split."
+                )
+        splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed, numbers)
+    elif training and not any(split.is_stream for split in splits.values()):
+        warn_of_copies(splits, state)
     if not training:
         if "train" in splits:
             state.print(

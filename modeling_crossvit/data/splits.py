@@ -78,13 +78,14 @@ def left_out_line(left_out: Counter[str]) -> str:
     return ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items()))
 
 
-def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
+def hold_out(split: Split, part: float, seed: int, numbers: list[int] | None = None) -> tuple[Split, Split]:
     """
     Divides a split so that each class with at least two images is on both sides. An image with several labels counts for the rarest of
-    them.
+    them. All rows of an image are on one side.
 
     Args:
         part: The share of each class's images that is held out, between 0 and 1.
+        numbers: One for each row, the same for the same image. By default each row has an image of its own.
 
     Returns:
         The split that is left, and the held-out one.
@@ -98,8 +99,12 @@ def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
             "--validation_split."
         )
     labels, counts = split.labels, count_images(split.labels)
+    rows = defaultdict(list)
+    for index, number in enumerate(numbers or range(len(labels))):
+        rows[number].append(index)
     groups = defaultdict(list)
-    for index, label in enumerate(labels):
+    for index in (first for first, *_ in rows.values()):
+        label = labels[index]
         names = label if isinstance(label, list) else [label]
         groups[min(names, key=lambda name: (counts[name], name), default="")].append(index)
     random, held_out = np.random.default_rng(seed), []
@@ -108,9 +113,11 @@ def hold_out(split: Split, part: float, seed: int) -> tuple[Split, Split]:
         held_out += random.permutation(groups[name])[: min(max(round(part * len(groups[name])), 1), most)].tolist()
     if not held_out:
         raise ValueError(
-            f"The {len(labels)} training images cannot be divided, because no class has two of them. Add images, or give --validation_dir, "
+            f"The {len(rows)} training images cannot be divided, because no class has two of them. Add images, or give --validation_dir, "
             "--validation_file or --validation_split."
         )
+    first_rows = set(held_out)
+    held_out = [row for same in rows.values() if same[0] in first_rows for row in same]
     kept = sorted(set(range(len(labels))) - set(held_out))
     # What was left out is said once, beside the training images.
     return split.select(kept), replace(split.select(sorted(held_out)), left_out=Counter())

@@ -250,6 +250,26 @@ def test_what_is_no_image(chromium, page, models, files, kind):
     assert visitor.classes() == pytest.approx(as_pipeline(models[0], files["portrait"]), abs=1e-4)
 
 
+def test_files_of_the_server_stay_there(page, models, files, tmp_path):
+    """A request that names a file of the server learns neither what it shows nor whether it exists."""
+    client, messages = Client(page, verbose=False), []
+    for path in (files["landscape"], str(tmp_path / "missing.jpg"), "/etc/passwd"):
+        named = {"path": path, "orig_name": "x.jpg", "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(Exception) as caught:
+            # As a program sends it that does not upload first.
+            client.endpoints[next(iter(client.endpoints))].client.predict(
+                named, models[0], TRAINED_SIZE, api_name="/classify"
+            )
+        messages.append(str(caught.value).replace(path, ""))
+    assert len(set(messages)) == 1, messages
+
+
+def test_photos_of_a_camera_are_not_mirrored(app, models):
+    page = app.build_page(models, [], "")
+    (image,) = (block for block in page.blocks.values() if isinstance(block, gr.Image))
+    assert image.webcam_options.mirror is False
+
+
 @pytest.mark.parametrize("width", [390, 800, 1280])
 def test_nothing_sticks_out(chromium, page, width):
     """The examples work; no window scrolls sideways, and the wide one shows everything at once."""
