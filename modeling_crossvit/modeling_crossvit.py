@@ -339,13 +339,6 @@ class CrossViTAttention(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
 
-    def split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, T, C) to (B, h, T, d)."""
-        # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter. Without -1,
-        # so that a batch may be empty. The number of heads is not the configured one where tensor parallelism divides them.
-        num_heads = states.shape[-1] // self.head_dim
-        return states.view(*states.shape[:-1], num_heads, self.head_dim).transpose(1, 2)
-
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -354,9 +347,12 @@ class CrossViTAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if key_value_states is None:
             key_value_states = hidden_states
-        query_states = self.split_heads(self.q_proj(hidden_states))
-        key_states = self.split_heads(self.k_proj(key_value_states))
-        value_states = self.split_heads(self.v_proj(key_value_states))
+        # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter.
+        query_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        key_value_shape = (*key_value_states.shape[:-1], -1, self.head_dim)
+        query_states = self.q_proj(hidden_states).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
+        key_states = self.k_proj(key_value_states).view(key_value_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
+        value_states = self.v_proj(key_value_states).view(key_value_shape).transpose(1, 2)
 
         # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
         implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation

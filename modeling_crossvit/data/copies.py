@@ -22,7 +22,6 @@ from pathlib import Path
 import pyarrow.compute
 from datasets import Dataset
 
-from crossvit.data.reading import image_name
 from crossvit.data.splits import Label, Split
 
 
@@ -108,8 +107,8 @@ def check_labels(split: Split, numbers: list[int]) -> int:
         first, first_label = rows.setdefault(number, (row, label))
         repeated += first != row
         if first_label != label:
-            one, other = (image_name(split.images[index]["image"]) for index in (first, row))
-            if one == other:
+            one, other = (split.images[index]["image"]["path"] for index in (first, row))
+            if one is not None and one == other:
                 raise ValueError(
                     f"{one} has the label {first_label} in row {first + 1} and {label} in row {row + 1}. Remove one of the rows; for several "
                     "labels per image, give a list of labels in one row."

@@ -18,6 +18,7 @@ images that cannot be read. Expected values are counted from the files that each
     pytest tests/data/test_images.py          a few seconds
 """
 
+import hashlib
 import json
 import pickle
 from collections import Counter
@@ -52,7 +53,10 @@ def write_images(folder: Path, counts: dict[str, int]) -> Path:
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            Image.new("L", (8, 8), number % 256).save(folder / name / f"{number}.png")
+            pixels = hashlib.sha512(
+                f"{folder.name}/{name}/{number}".encode()
+            ).digest()  # no image is a copy of another
+            Image.frombytes("L", (8, 8), pixels).save(folder / name / f"{number}.png")
     return folder
 
 
