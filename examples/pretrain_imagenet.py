@@ -80,17 +80,17 @@ from crossvit.trainer import (
     CARD_TEXT,
     PICTURE,
     ModelArguments,
+    StopSignals,
     check_run,
     compute_metrics,
     draw,
     draw_training,
-    end_after_sigterm,
+    end_after_signal,
     load_checkpoint,
     load_model,
     parse_arguments,
     save_checkpoint,
     trained_weights,
-    watch_for_sigterm,
 )
 
 
@@ -505,7 +505,7 @@ def main():
 
     # Training
     step, log = load_checkpoint(accelerator, output)
-    watch_for_sigterm(accelerator)
+    signals = StopSignals(accelerator)
     steps = training.num_train_epochs * steps_per_epoch
     progress = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
     model.train()
@@ -538,7 +538,7 @@ def main():
                 accelerator.log({"loss": log[-1]["loss"], "learning_rate": rate}, step=step)
                 progress.set_postfix(epoch=epoch, loss=f"{log[-1]['loss']:.3f}", lr=f"{rate:.2e}")
             if step % steps_per_epoch != 0:
-                end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
+                end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
         scores, labels = predict(accelerator, model, eval_loader)
         metrics = compute_metrics(scores.numpy(), labels.numpy())
         metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
@@ -546,7 +546,7 @@ def main():
         accelerator.log(log[-1], step=step)
         accelerator.print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         save_checkpoint(accelerator, output, step, log, training.save_total_limit)
-        end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
+        end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
     progress.close()
 
     # Results

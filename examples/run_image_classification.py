@@ -29,8 +29,6 @@ The last two options keep most of each digit in the crop, and do not mirror it:
         --random_crop_scale 0.7 --no_horizontal_flip
 """
 
-import signal
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,6 +49,7 @@ from crossvit.trainer import (
     CompleteCheckpoints,
     CrossViTTrainer,
     ModelArguments,
+    StopSignals,
     check_run,
     compute_metrics,
     draw,
@@ -121,6 +120,7 @@ class Arguments(TrainingArguments):
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     logging_steps: float = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
 
 
@@ -197,12 +197,12 @@ def choose_parameters(model, arguments: FineTuningArguments):
     return get_peft_model(model, adapters)
 
 
-class SigtermCallback(TrainerCallback):
-    """Saves a checkpoint and ends the training one step after SIGTERM, the signal by which Slurm announces the end of a job."""
+class StopCallback(TrainerCallback):
+    """Saves a checkpoint and ends the training one step after a signal."""
 
     def __init__(self, accelerator):
         self.accelerator, self.stopped = accelerator, False
-        signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
+        self.signals = StopSignals(accelerator)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.accelerator.check_trigger():
@@ -335,15 +335,11 @@ def main():
                 f"starting anew, because no checkpoint in {output} was written to its end; to use one nevertheless give "
                 "--resume_from_checkpoint FOLDER"
             )
-        sigterm = SigtermCallback(trainer.accelerator)
-        trainer.add_callback(sigterm)
+        stop = StopCallback(trainer.accelerator)
+        trainer.add_callback(stop)
         result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        if sigterm.stopped:
-            step = trainer.state.global_step
-            trainer.accelerator.print(
-                f"SIGTERM: saved step {step} in {output}; the same command continues from there", flush=True
-            )
-            sys.exit(128 + signal.SIGTERM)
+        if stop.stopped:
+            stop.signals.exit(trainer.state.global_step, output)
         trainer.save_metrics("train", result.metrics)
         trainer.save_state()
         if arguments.lora_rank is not None:

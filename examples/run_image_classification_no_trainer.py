@@ -18,7 +18,7 @@ Fine-tune CrossViT for image classification with a training loop of plain PyTorc
         --model_name_or_path timm/crossvit_15_dagger_240.in1k --train_dir my_photos
 
 Model and data are given as for run_image_classification.py. The same command continues an interrupted run from its last complete
-checkpoint. After SIGTERM, the run saves a checkpoint before it ends.
+checkpoint. After SIGTERM or Ctrl-C, the run saves a checkpoint before it ends.
 
 With the model and the digits of `make quickstart`, it takes about 20 seconds on two CPU cores and reaches an accuracy of at least 0.97.
 The last two options keep most of each digit in the crop, and do not mirror it:
@@ -52,17 +52,17 @@ from crossvit.trainer import (
     CARD_TEXT,
     PICTURE,
     ModelArguments,
+    StopSignals,
     check_run,
     compute_metrics,
     draw,
     draw_training,
-    end_after_sigterm,
+    end_after_signal,
     load_checkpoint,
     load_model,
     parse_arguments,
     save_checkpoint,
     trained_weights,
-    watch_for_sigterm,
 )
 
 
@@ -411,7 +411,7 @@ def main():
 
     # Training
     step, log = load_checkpoint(accelerator, output)
-    watch_for_sigterm(accelerator)
+    signals = StopSignals(accelerator)
     progress = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
     model.train()
     while step < steps:
@@ -446,7 +446,7 @@ def main():
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
                 save_checkpoint(accelerator, output, step, log, training.save_total_limit)
-            end_after_sigterm(accelerator, output, step, log, training.save_total_limit)
+            end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
             # A stream for training is endless: its epoch ends here.
             if step == steps or (data_arguments.streaming and step % steps_per_epoch == 0):
                 break

@@ -15,7 +15,7 @@
 Training that nothing interrupts for good: checkpoints that count only once every process has finished writing, and folders that keep to one
 run. In addition, what the training scripts of `examples/` share: options, the model for some images, metrics, and a picture of the run.
 
-    checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_sigterm,
+    checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_signal,
                    trained_weights
     runs           check_run
     models         ModelArguments, load_model
@@ -25,14 +25,16 @@ run. In addition, what the training scripts of `examples/` share: options, the m
 
 import difflib
 import json
+import os
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from accelerate import Accelerator, PartialState
@@ -195,21 +197,52 @@ def trained_weights(accelerator: Accelerator, model: Any) -> tuple[Any, dict[str
     return accelerator.unwrap_model(model, keep_torch_compile=False), state_dict
 
 
-def watch_for_sigterm(accelerator: Accelerator) -> None:
-    """Lets the loop finish its step after SIGTERM, the signal by which Slurm announces the end of a job: see `end_after_sigterm`."""
-    signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
+class StopSignals:
+    """
+    Lets a run finish its step after SIGTERM, the signal by which Slurm announces the end of a job, and after Ctrl-C. A second Ctrl-C ends it at
+    once. Launchers pass a signal on to processes that have it already, therefore what comes within two seconds is no second one.
+
+    Args:
+        accelerator: All processes learn by its trigger that one of them has received a signal.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator, self.received = accelerator, signal.SIGTERM
+        self.time: float | None = None  # of the first signal
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.on_signal)
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        if self.time is None:
+            self.received, self.time = signal.Signals(number), time.monotonic()
+            self.accelerator.set_trigger()
+            if number == signal.SIGINT:
+                self.accelerator.print(
+                    "Ctrl-C: the run is saved after this step. Once more ends it at once.", flush=True
+                )
+        elif number == signal.SIGINT and time.monotonic() > self.time + 2:
+            os._exit(128 + number)
+
+    def exit(self, step: int, output: Path) -> NoReturn:
+        """Says what is saved, and ends the process with the exit status of the signal."""
+        name = "Ctrl-C" if self.received == signal.SIGINT else self.received.name
+        self.accelerator.print(
+            f"{name}: saved step {step} in {output}; the same command continues from there", flush=True
+        )
+        sys.exit(128 + self.received)
 
 
-def end_after_sigterm(accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int) -> None:
-    """If any process has received SIGTERM, all processes save a checkpoint and end with the exit status of that signal."""
+def end_after_signal(
+    signals: StopSignals, accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int
+) -> None:
+    """If any process has received a signal, all processes save a checkpoint and end."""
     if not accelerator.check_trigger():
         return
     checkpoint = last_complete_checkpoint(output)
     if checkpoint is None or checkpoint_step(checkpoint) != step:
         save_checkpoint(accelerator, output, step, log, keep)
-    accelerator.print(f"SIGTERM: saved step {step} in {output}; the same command continues from there", flush=True)
     accelerator.end_training()
-    sys.exit(128 + signal.SIGTERM)
+    signals.exit(step, output)
 
 
 # --- runs ---
@@ -561,15 +594,16 @@ __all__ = [
     "CompleteCheckpoints",
     "CrossViTTrainer",
     "ModelArguments",
+    "StopSignals",
     "check_run",
     "compute_metrics",
     "draw",
     "draw_training",
-    "end_after_sigterm",
+    "end_after_signal",
     "last_complete_checkpoint",
     "load_checkpoint",
     "load_model",
     "parse_arguments",
     "save_checkpoint",
-    "watch_for_sigterm",
+    "trained_weights",
 ]

@@ -31,10 +31,10 @@ from transformers import BaseImageProcessor, TrainerCallback
 from crossvit.data.reading import image_name, read_image
 
 
-class SigtermGuard:
+class SignalGuard:
     """
-    Lets the processes that read images finish their batch after SIGTERM, because Slurm signals them too and the last step still needs
-    their images. They end when the training process ends, which sends them the same signal: a flag in shared memory tells them apart.
+    Lets the processes that read images finish their batch after SIGTERM and Ctrl-C, because Slurm and a terminal signal them too and the last
+    step still needs their images. They end when the training process ends, which sends them the same signal: a flag in shared memory tells them apart.
     """
 
     def __init__(self):
@@ -49,6 +49,7 @@ class SigtermGuard:
         """Called by a process that reads images, before each of them."""
         if not self.is_installed and torch.utils.data.get_worker_info() is not None:
             signal.signal(signal.SIGTERM, self.on_sigterm)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             self.is_installed = True
 
     def on_sigterm(self, *_):
@@ -139,7 +140,7 @@ class AugmentedImages(torch.utils.data.Dataset):
     """
 
     def __init__(self, dataset: Dataset, transform: ImageTransform, seed: int):
-        self.dataset, self.transform, self.seed, self.guard = dataset, transform, seed, SigtermGuard()
+        self.dataset, self.transform, self.seed, self.guard = dataset, transform, seed, SignalGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # shared with workers that run already
 
     def set_epoch(self, epoch: int) -> None:
@@ -164,7 +165,7 @@ class AugmentedStream(torch.utils.data.IterableDataset):
 
     def __init__(self, dataset: IterableDataset, transform: ImageTransform, seed: int, endless: bool):
         self.dataset, self.transform, self.seed, self.endless = dataset, transform, seed, endless
-        self.guard = SigtermGuard()
+        self.guard = SignalGuard()
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:

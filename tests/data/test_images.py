@@ -34,7 +34,7 @@ from transformers.image_utils import load_image
 import crossvit.data
 from crossvit import CrossViTImageProcessor
 from crossvit.data import DataArguments, ImageData, load_images, read_image
-from crossvit.data.samples import SigtermGuard
+from crossvit.data.samples import SignalGuard
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_missing_images_and_images_without_a_name(load, tmp_path):
 
 
 def test_workers_outlive_sigterm_until_the_training_ends(monkeypatch):
-    guard = SigtermGuard()
+    guard = SignalGuard()
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
     guard.on_sigterm()
@@ -390,7 +390,7 @@ def test_workers_outlive_sigterm_until_the_training_ends(monkeypatch):
     guard.training_ends.fill_(True)
     guard.on_sigterm()
     assert ended == [143]
-    assert pickle.loads(pickle.dumps(SigtermGuard())).is_installed is False
+    assert pickle.loads(pickle.dumps(SignalGuard())).is_installed is False
 
 
 # --- the same images ---

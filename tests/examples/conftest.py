@@ -35,6 +35,7 @@ def run_here(monkeypatch, capsys):
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(script: str, *arguments) -> str:
         forget_the_last_run()

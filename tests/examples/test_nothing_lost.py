@@ -33,8 +33,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from crossvit import trainer
 from crossvit.trainer import COMPLETE, all_checkpoints, checkpoint_step
 
 
@@ -144,23 +146,44 @@ def assert_equal(weights: dict, expected: dict):
     assert [name for name, weight in expected.items() if not torch.equal(weights[name], weight)] == []
 
 
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 @pytest.mark.parametrize("script", OPTIONS)
-def test_sigterm_saves_and_ends(start, finish, undisturbed_weights, tmp_path, script):
-    """SIGTERM saves a checkpoint and ends the run with the exit status of the signal; the same command continues from there."""
+def test_a_signal_saves_and_ends(start, finish, undisturbed_weights, tmp_path, script, number, name):
+    """SIGTERM and Ctrl-C save a checkpoint and end the run with the exit status of the signal; the same command continues from there."""
     out = tmp_path / "out"
     process = start(script, out, "--dataloader_num_workers", "1")
     wait_for(lambda: bool(saved_steps(out)), process, out)
-    # Slurm signals the processes that read images too.
+    # Slurm and a terminal signal the processes that read images too.
     for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-        member.send_signal(signal.SIGTERM)
+        member.send_signal(number)
     process.wait()
-    assert process.returncode == 128 + signal.SIGTERM, printed_by(out)[-3000:]
+    assert process.returncode == 128 + number, printed_by(out)[-3000:]
     (*_, step) = saved_steps(out)
-    assert f"SIGTERM: saved step {step}" in printed_by(out)
+    assert f"{name}: saved step {step}" in printed_by(out)
     assert step < STEPS
     weights, printed = finish(script, out)
     assert re.search(rf"continuing from \S+/checkpoint-0*{step} ", printed)
     assert_equal(weights, undisturbed_weights(script))
+
+
+def test_a_second_ctrl_c_ends_at_once(monkeypatch):
+    """What a launcher passes on in the same moment is no second one."""
+    clock, ends = [100.0], []
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(trainer.os, "_exit", ends.append)
+    monkeypatch.setattr(trainer.os, "write", lambda *_: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        accelerator = Accelerator(cpu=True)
+        trainer.StopSignals(accelerator)
+        for seconds, expected in ((0, []), (1, []), (2, [130])):
+            clock[0] += seconds
+            signal.raise_signal(signal.SIGINT)
+            assert ends == expected
+        assert accelerator.check_trigger()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("script", OPTIONS)
