@@ -244,17 +244,18 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", list(OPTIONS)[:2])  # the third one uses the checkpoint functions of the second
-def test_sigterm_to_two_processes(start, tmp_path, script):
-    """Slurm signals two processes and torchrun: they save one complete checkpoint, and continue to the undisturbed run's weights."""
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_to_two_processes(start, tmp_path, script, number, name):
+    """Slurm or a terminal signals two processes and torchrun: they save one complete checkpoint, and continue to the undisturbed run's weights."""
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     assert start(script, undisturbed, launcher=TORCHRUN).wait(timeout=300) == 0, printed_by(undisturbed)[-3000:]
     process = start(script, out, launcher=TORCHRUN)
     wait_for(lambda: bool(saved_steps(out)), process, out)
     for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-        member.send_signal(signal.SIGTERM)
+        member.send_signal(number)
     assert process.wait(timeout=60) != 0
     (*_, step) = saved_steps(out)
-    assert f"SIGTERM: saved step {step}" in printed_by(out)
+    assert f"{name}: saved step {step}" in printed_by(out)
     assert step < STEPS
     assert start(script, out, launcher=TORCHRUN).wait(timeout=300) == 0, printed_by(out)[-3000:]
     assert "continuing from" in printed_by(out)
