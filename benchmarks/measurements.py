@@ -131,8 +131,11 @@ def measured_by(module: str, *packages: str, threads: int | None = None) -> str:
 class Results:
     """Measurements of one machine in a JSON file: a list of rows, each with the name of its work."""
 
-    def __init__(self, path: Path, machine: dict[str, Any]):
+    def __init__(self, path: Path, machine: dict[str, Any], anew: bool = False):
         """
+        Args:
+            anew: Whether a file with measurements of another machine is replaced, by the first row.
+
         Raises:
             ValueError: If the file has measurements of another machine, or with other versions or another number of threads.
         """
@@ -140,6 +143,9 @@ class Results:
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if other := [key for key in machine if found["machine"].get(key) != machine[key]]:
+                if anew:
+                    print(f"{path} is replaced, because it is of another machine or day: {', '.join(other)}")
+                    return
                 raise ValueError(
                     f"{path} has measurements that cannot be merged with those of this machine, because these differ: "
                     + "; ".join(f"{key} {found['machine'].get(key)} there, {machine[key]} here" for key in other)

@@ -70,7 +70,8 @@ def vit_of_the_same_width(crossvit: CrossViTForImageClassification) -> ViTForIma
     """A ViT with the width and the heads of the large branch, and its own default of 12 layers and 224 pixels."""
     width, heads = crossvit.config.hidden_sizes[-1], crossvit.config.num_attention_heads[-1]
     config = ViTConfig(hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, num_labels=1000)
-    return ViTForImageClassification(config).eval().to(crossvit.device, crossvit.dtype)
+    with crossvit.device:
+        return ViTForImageClassification(config).eval().to(crossvit.dtype)
 
 
 def random_images(model: torch.nn.Module, batch: int) -> torch.Tensor:

@@ -52,11 +52,13 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 @pytest.fixture(autouse=True)
 def exact_products():
-    """Without TF32, which has three digits."""
-    before = torch.get_float32_matmul_precision()
+    """Without TF32, which has three digits, in products and convolutions."""
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     yield
     torch.set_float32_matmul_precision(before)
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def make(model_class=CrossViTForImageClassification, dtype=torch.float32, **arguments):
@@ -123,7 +125,7 @@ def test_what_has_no_graph_is_right(images):
         for form in (fast, model):
             leaf = images.clone().requires_grad_()
             gradients.append(torch.autograd.grad(form(leaf).logits.sum(), leaf)[0])
-    assert torch.equal(*gradients)
+    assert relative_difference(*gradients) < 1e-5  # A GPU adds the gradients of a resize in any order.
 
 
 @NEEDS_GPU
@@ -143,7 +145,7 @@ def test_a_part_of_another_graph():
 @NEEDS_GPU
 @torch.no_grad()
 def test_memory_is_bounded_when_sizes_change():
-    """40 shapes, of which eight are kept: not more than a few times what the largest takes alone."""
+    """41 shapes, of which eight are kept: what the largest takes alone, and the inputs of eight."""
     model = make(num_stages=3)
 
     def reserved(shapes) -> int:
@@ -155,8 +157,8 @@ def test_memory_is_bounded_when_sizes_change():
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved() - before
 
-    alone = reserved([840])
-    assert reserved(range(800, 841)) <= 3 * alone
+    alone, one_input = reserved([840]), 840 * 3 * 48 * 48 * 4
+    assert reserved(range(800, 841)) <= alone + 1.3 * CudaGraphs.LIMIT * one_input
 
 
 @NEEDS_TRACING
