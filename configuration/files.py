@@ -34,6 +34,22 @@ def replace_file(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
+def check_writable(folder: str | os.PathLike) -> None:
+    """
+    Tries to write into a folder, or where it would be made, so that nobody waits for a result that cannot be saved. Nothing stays there.
+
+    Raises:
+        ValueError: If that is not possible. The message says why.
+    """
+    path = Path(folder).absolute()
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to: {error.strerror or error}. Give another folder.") from error
+
+
 @contextlib.contextmanager
 def replace_folder(output: str | os.PathLike) -> Iterator[Path]:
     """A new folder to write in. At the end of the block it takes the place of `output`. If the block fails, it is removed."""
@@ -55,4 +71,4 @@ def replace_folder(output: str | os.PathLike) -> Iterator[Path]:
             raise
 
 
-__all__ = ["replace_file", "replace_folder"]
+__all__ = ["check_writable", "replace_file", "replace_folder"]

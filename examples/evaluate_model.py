@@ -56,7 +56,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.configuration.files import replace_file
+from crossvit.configuration.files import check_writable, replace_file
 from crossvit.data import DataArguments, ImageData, load_images, print_bad_images, read_image
 from crossvit.data.reading import image_name
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
@@ -342,7 +342,9 @@ def print_tables(results: dict, classes: list[pd.DataFrame]):
     for difference in results["differences"]:
         better, other, gain = difference["first"], difference["second"], difference
         if difference["value"] == 0:
-            print(f"\n{better} and {other} are right equally often; McNemar's exact test: p = {difference['p']:.3g}")
+            print(
+                f"\n{better} is right as often as {other}, a difference of {in_percent(gain)}; McNemar's exact test: p = {difference['p']:.3g}"
+            )
             continue
         if difference["value"] < 0:
             better, other = other, better
@@ -523,6 +525,7 @@ def main():
     workers = arguments.dataloader_num_workers
     options = {"num_workers": workers, "token": arguments.token}
     try:
+        check_writable(output)
         images = load_images(data_arguments, arguments.seed, output, training=False, **options)
     except ValueError as error:
         raise SystemExit(str(error)) from error

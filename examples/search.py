@@ -35,7 +35,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 
 from crossvit import CrossViTImageProcessor, CrossViTModel, optimize
-from crossvit.configuration.files import replace_file
+from crossvit.configuration.files import check_writable, replace_file
 from crossvit.data import read_image
 from crossvit.data.reading import decoding_error, image_endings
 from crossvit.trainer import parse_arguments
@@ -87,9 +87,12 @@ def load_index(file: Path, extractor: Extractor) -> dict[str, np.ndarray]:
     try:
         with np.load(file) as saved:
             identity, keys, features = (saved[name] for name in ("identity", "keys", "features"))
-    except (OSError, ValueError, KeyError) as error:
+        if features.ndim != 2 or keys.shape != features.shape[:1]:
+            raise ValueError(f"{keys.shape} keys and {features.shape} features")
+    except Exception as error:  # Damaged files make NumPy raise many kinds of exceptions.
         raise SystemExit(
-            f"{file} is not an index of features ({error}): remove it, or give another --output_dir."
+            f"{file} is damaged, or is not an index of features ({type(error).__name__}: {error}). Remove it, and the same command reads all "
+            "images anew; or give another --output_dir."
         ) from error
     if identity != extractor.identity:
         raise SystemExit(
@@ -170,6 +173,10 @@ def main():
         raise SystemExit(f"--query {query} cannot be read: {problem}. Expected an image such as photo.jpg.")
     if arguments.nearest < 1 or arguments.duplicates is not None and not 0 < arguments.duplicates <= 1:
         raise SystemExit("--nearest must be at least 1, and --duplicates more than 0 and at most 1.")
+    try:
+        check_writable(arguments.output_dir)
+    except ValueError as error:
+        raise SystemExit(f"--output_dir {error}") from error
     extractor = Extractor(arguments.model)
     paths, features = update_index(file.with_name("index.npz"), Path(arguments.folder), extractor)
     index = faiss.IndexFlatIP(features.shape[1])

@@ -33,6 +33,7 @@ import torch
 from PIL import Image
 from transformers.image_utils import load_image
 
+from crossvit.configuration.files import check_writable
 from crossvit.inference.backends import Classifier, find_missing, load_for_inference
 
 
@@ -234,6 +235,7 @@ def draw(colours: torch.Tensor, rows: dict[str, Maps], title: str, path: Path) -
             draw_over(axis, colours, values[0])
             axis.set_title(name, fontsize=10)
     figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -272,6 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if missing := find_missing(PACKAGES):
             raise ValueError(f"this needs {', '.join(missing)}, which is not installed: {INSTALL}")
+        check_writable(arguments.output.parent)
         model, image_processor = load_for_inference(arguments.model)
         try:
             image: Image.Image = load_image(arguments.image)

@@ -448,6 +448,12 @@ def test_paired_test(evaluate, make_model, model, weaker, images):
     assert "Each p is for its pair alone" in found.printed
 
 
+def test_equal_models(evaluate, model, images, tmp_path):
+    shutil.copytree(model, tmp_path / "same")
+    found = evaluate([model, tmp_path / "same"], "--validation_dir", images)
+    assert f"is right as often as {model}, a difference of 0.0%" in found.printed and "more often" not in found.printed
+
+
 def test_coverage_of_the_interval_of_a_difference(example):
     def experiment(random):
         kind = random.choice(4, 150, p=[0.8, 0.1, 0.05, 0.05])  # both right, the first, the second, none

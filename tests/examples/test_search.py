@@ -18,6 +18,7 @@ pipeline; the index reads what is new or changed and nothing else, and is not mi
     pytest tests/examples/test_search.py          about 15 seconds
 """
 
+import io
 import itertools
 import os
 import re
@@ -220,6 +221,29 @@ def test_a_failure_leaves_the_index(search, images, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "index.npz").read_bytes() == index
 
 
+def test_a_damaged_index_is_refused(search, images, tmp_path):
+    """It is named, and stays as it is."""
+    file = tmp_path / "out" / "index.npz"
+    search("--duplicates", 1)
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    other = io.BytesIO()
+    np.savez(other, identity="a", keys=["b"], features=np.zeros(3))
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    for content in (whole[:-100], whole[:200], bytes(flipped), b"", b"text", array.getvalue(), other.getvalue()):
+        file.write_bytes(content)
+        with pytest.raises(
+            SystemExit, match=r"index.npz (is damaged|has features of another model).*the same command|give another"
+        ):
+            search("--duplicates", 1)
+        assert file.read_bytes() == content
+    file.unlink()
+    search("--duplicates", 1)
+    assert file.exists()
+
+
 def test_mistakes(search, images, saved_model, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.png").write_text("no image")
@@ -236,17 +260,14 @@ def test_mistakes(search, images, saved_model, tmp_path):
         (("--duplicates", 99), "--duplicates more than 0 and at most 1"),
         (("--duplicates", 1, "--nearest", 0), "--nearest must be at least 1"),
         (("--duplicates", 1, "--model", tmp_path / "none"), "The model cannot be loaded"),
+        (
+            ("--duplicates", 1, "--output_dir", next(images.rglob("*.png")) / "out"),
+            "--output_dir .*cannot be written to",
+        ),
     ):
         with pytest.raises(SystemExit, match=message):
             search(*options)
     assert not (tmp_path / "out").exists()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "index.npz").write_text("something else")
-    with pytest.raises(
-        SystemExit, match="index.npz is not an index of features .*: remove it, or give another --output_dir"
-    ):
-        search("--duplicates", 1)
-    assert (tmp_path / "out" / "index.npz").read_text() == "something else"
     model = CrossViTModel.from_pretrained(saved_model)
     next(model.parameters()).data.fill_(float("nan"))
     model.save_pretrained(saved_model)

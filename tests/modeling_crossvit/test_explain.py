@@ -179,7 +179,7 @@ def model_folder(model, tmp_path):
 
 def test_command_draws_a_picture(model_folder, photos, tmp_path, capsys):
     photos["landscape"].save(tmp_path / "photo.jpg")
-    output = tmp_path / "why.png"
+    output = tmp_path / "new" / "folder" / "why.png"
     explain.main([str(model_folder), str(tmp_path / "photo.jpg"), "--output", str(output), "--target", "cat"])
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("ant", "bee", "cat", "dog", "eel")) and str(output) in printed
@@ -194,6 +194,10 @@ def test_command_draws_a_picture(model_folder, photos, tmp_path, capsys):
         (["photo.jpg", "--target", "cow"], "no class cow: expected one of ant, bee, cat, dog, eel"),
         (["photo.jpg", "--target", "9"], "no class 9"),
         (["photo.jpg", "--stage", "5"], "no stage 5: expected 0 to 1"),
+        (
+            ["missing.jpg", "--output", "photo.jpg/why.png"],
+            "photo.jpg cannot be written to: Not a directory",
+        ),  # is seen first
     ],
 )
 def test_mistakes_are_named(model_folder, photos, tmp_path, monkeypatch, options, message):
