@@ -57,6 +57,7 @@ from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTIma
 from crossvit.configuration.files import replace_file
 from crossvit.data import Part, decode_jpegs, list_parts, read_image
 from crossvit.inference.backends import load_exported
+from crossvit.inference.scores import scores_of
 from crossvit.trainer import parse_arguments
 
 
@@ -246,14 +247,14 @@ class Classifier:
 
     @torch.inference_mode()
     def predict(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[list[float]] | list[None]]:
-        """Probabilities, (B, classes), and for each image its pooled features, or None if they are not wanted."""
+        """Scores, (B, labels), and for each image its pooled features, or None if they are not wanted."""
         pixel_values = pixel_values.to(self.device, self.dtype)
         if self.embeddings:
             features = self.model(pixel_values).pooler_output
             logits, embeddings = self.classifier(features), features.float().tolist()
         else:
             logits, embeddings = self.model(pixel_values=pixel_values).logits, [None] * len(pixel_values)
-        return logits.float().softmax(dim=-1).cpu(), embeddings
+        return scores_of(logits, self.model.config).cpu(), embeddings
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         errors = batch["error"].tolist()
@@ -265,13 +266,13 @@ class Classifier:
             pixel_values = self.process(readable, **resized) if readable else torch.empty(0)
         rows = [{"image": name, "error": error or None} for name, error in zip(batch["image"], errors)]
         if len(pixel_values):
-            probabilities, embeddings = self.predict(pixel_values)
-            best = probabilities.topk(min(self.top_k, len(self.names)))
+            scores, embeddings = self.predict(pixel_values)
+            best = scores.topk(min(self.top_k, len(self.names)))
             places = [index for index, error in enumerate(errors) if not error]
             answers = zip(places, best.indices.tolist(), best.values.tolist(), embeddings, strict=True)
-            for index, classes, scores, embedding in answers:
+            for index, classes, values, embedding in answers:
                 labels = [self.names[label] for label in classes]
-                rows[index] |= {"label": labels[0], "score": scores[0], "labels": labels, "scores": scores}
+                rows[index] |= {"label": labels[0], "score": values[0], "labels": labels, "scores": values}
                 rows[index]["embedding"] = embedding
         return pa.Table.from_pylist(rows, PREDICTIONS)
 

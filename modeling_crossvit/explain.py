@@ -35,6 +35,7 @@ from transformers.image_utils import load_image
 
 from crossvit.configuration.files import check_writable
 from crossvit.inference.backends import Classifier, find_missing, load_for_inference
+from crossvit.inference.scores import scores_of, show_score
 
 
 PACKAGES = ("captum", "matplotlib")
@@ -289,15 +290,16 @@ def main(argv: list[str] | None = None) -> None:
         }
         rows = {method: METHODS[method](model, pixel_values, **options[method]) for method in arguments.methods}
         with torch.no_grad():
-            scores = model(pixel_values).logits.softmax(dim=-1)[0]
+            scores = scores_of(model(pixel_values).logits, model.config)[0]
         names = class_names(model)
         best = scores.topk(min(5, len(scores))).indices.tolist()
         shown = best[0] if target is None else target
-        draw(visible(pixel_values[0], image_processor), rows, f"{names[shown]}: {scores[shown]:.1%}", arguments.output)
+        title = f"{names[shown]}: {show_score(scores[shown].item(), model.config)}"
+        draw(visible(pixel_values[0], image_processor), rows, title, arguments.output)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     for index in best:
-        print(f"{scores[index]:6.1%}  {names[index]}")
+        print(f"{show_score(scores[index].item(), model.config):>6}  {names[index]}")
     print(f"picture: {arguments.output}")
 
 

@@ -31,6 +31,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import matplotlib
@@ -43,6 +44,7 @@ from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, explain
 from crossvit.inference.backends import find_missing, load_for_inference
+from crossvit.inference.scores import is_regression, scores_of, show_score
 
 
 try:  # photos of Apple's phones, where the package is installed
@@ -182,15 +184,18 @@ def classify(path: str | None, model_name: str, size: str):
     model, image_processor = load_model(model_name)
     pixel_values = prepare(read_image(path), model, image_processor, size)
     with torch.inference_mode():
-        probabilities = model(pixel_values, interpolate_pos_encoding=True).logits.softmax(dim=-1)[0]
+        scores = scores_of(model(pixel_values, interpolate_pos_encoding=True).logits, model.config)[0]
     labels = class_labels(model)
-    best = probabilities.topk(min(5, len(labels))).indices.tolist()
+    best = scores.topk(min(5, len(labels))).indices.tolist()
+    shown: Any = {labels[index]: scores[index].item() for index in best}
+    if is_regression(model.config):  # Gradio shows numbers as percentages, but not text.
+        shown = ", ".join(f"{name}: {show_score(score, model.config)}" for name, score in shown.items())
     height, width = pixel_values.shape[-2:]
     patches = " and ".join(f"{columns} × {rows}" for rows, columns in explain.grid_sizes(model, pixel_values))
     stages = model.config.num_stages
     return (
         Seen(model_name, pixel_values),
-        {labels[index]: probabilities[index].item() for index in best},
+        shown,
         f"The model saw {width} × {height} pixels, as {patches} patches.",
         gr.Slider(maximum=stages, value=stages),
         gr.Dropdown([(labels[index], index) for index in best], value=best[0]),

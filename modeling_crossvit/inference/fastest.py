@@ -17,8 +17,8 @@ The fastest way to run a model on this computer, measured with your model and yo
     python -m crossvit.inference.fastest models/my_model --images photos --batch_size 1 8
 
 A model is what `from_pretrained` takes. Each backend of `crossvit.inference.backends.BACKENDS` is made and timed on the CPU, all of them in turns. Half
-of the images calibrate int8, and on the other half the labels of each backend are compared with those of PyTorch without changes ("eager").
-A backend that keeps fewer than 99 % of them is never recommended.
+of the images calibrate int8, and on the other half the answers of each backend are compared with those of PyTorch without changes ("eager"): the
+label, the set of labels, or a value up to 1 % of the range of all values. A backend that keeps fewer than 99 % of them is never recommended.
 """
 
 import argparse
@@ -46,6 +46,7 @@ from crossvit.inference.backends import (
     quiet,
     read_images,
 )
+from crossvit.inference.scores import same_answers
 
 
 EAGER = next(iter(BACKENDS))
@@ -128,14 +129,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:160]
 
 
-def _labels(predict: Predict, images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    return torch.cat([predict(batch).argmax(-1) for batch in images.split(batch_size)])
+def _logits(predict: Predict, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    return torch.cat([predict(batch) for batch in images.split(batch_size)])
 
 
 def make(
     backend: Backend, model: Classifier, calibration: torch.Tensor, images: torch.Tensor, batch_sizes: list[int]
 ) -> tuple[Row, Predict | None, torch.Tensor | None]:
-    """The row of a backend so far, the backend as a function, and the labels that it gives to the images."""
+    """The row of a backend so far, the backend as a function, and the logits that it gives to the images."""
     if missing := find_missing(backend.packages):
         return Row(note=f"needs {', '.join(missing)}: {INSTALL}"), None, None
     try:
@@ -145,7 +146,7 @@ def make(
             for batch_size in batch_sizes:
                 predict(images[:batch_size])
             making = time.perf_counter() - start
-            return Row(making=making), predict, _labels(predict, images, max(batch_sizes))
+            return Row(making=making), predict, _logits(predict, images, max(batch_sizes))
     except Exception as error:  # Whatever a runtime raises is a row of the table.
         return Row(note=f"failed: {_first_line(error)}"), None, None
 
@@ -161,12 +162,12 @@ def measure(
     bar = tqdm(names)
     for name in bar:
         bar.set_description(f"making {name}")
-        rows[name], predict, labels = make(BACKENDS[name], model, calibration, images, batch_sizes)
-        if predict is None or labels is None:
+        rows[name], predict, logits = make(BACKENDS[name], model, calibration, images, batch_sizes)
+        if predict is None or logits is None:
             continue
         functions[name] = predict
-        expected = labels if expected is None else expected  # Eager is the first.
-        rows[name].equal = int(torch.eq(labels, expected).sum())
+        expected = logits if expected is None else expected  # Eager is the first.
+        rows[name].equal = int(same_answers(logits, expected, model.config).sum())
     calls = {
         (name, batch_size): partial(predict, images[:batch_size])
         for name, predict in functions.items()
