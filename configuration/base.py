@@ -25,7 +25,7 @@ from transformers.configuration_utils import PreTrainedConfig as _PreTrainedConf
 
 from crossvit.configuration.saved_code import MODEL_CLASSES, save_code
 from crossvit.configuration.timm_config import crossvit_config
-from crossvit.configuration.variants import CROSSVIT_VARIANTS, suggest_published_model
+from crossvit.configuration.variants import CROSSVIT_VARIANTS, suggest_model
 
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class PreTrainedConfig(_PreTrainedConfig):
         name = str(pretrained_model_name_or_path)
         # Pipelines pass this on, and transformers would log that it has no effect: it is for the Auto classes, which have acted on it.
         kwargs.pop("trust_remote_code", None)
-        with suggest_published_model(name):
+        with suggest_model(name):
             config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if not config_dict:  # transformers would take the defaults
             raise OSError(

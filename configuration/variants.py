@@ -15,6 +15,7 @@
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,43 @@ CROSSVIT_VARIANTS: dict[str, dict[str, Any]] = {
 PUBLISHED_ACCURACIES: dict[str, tuple[float, float]] = {name: (row[-2], row[-1]) for name, row in _TABLE_1.items()}
 
 
+def _is_path(name: str) -> bool:
+    """Whether a name can only be meant as a path: a repository of the Hub has at most one slash."""
+    return Path(name).is_absolute() or name.startswith((".", "~")) or len(Path(name).parts) > 2
+
+
+def _nearest_folder(name: str) -> str | None:
+    """The folder that may have been meant by a path that does not exist: at each level the one that has the nearest name."""
+    path = Path(name).expanduser()
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if (found / part).is_dir():
+            found /= part
+            continue
+        folders = [folder.name for folder in found.iterdir() if folder.is_dir()] if os.access(found, os.R_OK) else []
+        close = difflib.get_close_matches(part, folders, n=1, cutoff=0.6)
+        if not close:
+            return None
+        found /= close[0]
+    return str(found)
+
+
 @contextlib.contextmanager
-def suggest_published_model(name: str) -> Iterator[None]:
-    """Adds the Hub id of the published model that may have been meant by `name` to an OSError, which says that `name` was not found."""
+def suggest_model(name: str) -> Iterator[None]:
+    """Adds the folder or the published model that may have been meant by `name` to an OSError, which says that `name` was not found."""
     try:
         yield
     except OSError as error:
+        if Path(name).exists():
+            raise
+        folder = _nearest_folder(name)
+        if _is_path(name):  # The Hub's complaint about the form of a name would be a riddle.
+            hint = f" Did you mean {folder!r}?" if folder else ""
+            raise OSError(f"There is no folder {name!r}.{hint}") from error
         variant = name.rsplit("/", 1)[-1].removesuffix(".in1k")
         close = difflib.get_close_matches(variant, CROSSVIT_VARIANTS, n=1, cutoff=0.8)
-        meant = f"timm/{close[0]}.in1k" if close else name
-        if meant == name or Path(name).exists() or f"{meant!r}?" in str(error):
+        meant = f"timm/{close[0]}.in1k" if close else folder or name
+        if meant == name or f"{meant!r}?" in str(error):
             raise
         raise OSError(f"{error}\nDid you mean {meant!r}?") from error
 
@@ -73,4 +101,4 @@ def imagenet_classes() -> list[str]:
     return Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
 
 
-__all__ = ["CROSSVIT_VARIANTS", "PUBLISHED_ACCURACIES", "imagenet_classes", "suggest_published_model"]
+__all__ = ["CROSSVIT_VARIANTS", "PUBLISHED_ACCURACIES", "imagenet_classes", "suggest_model"]

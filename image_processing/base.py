@@ -38,7 +38,7 @@ from transformers.utils import is_torchvision_available, logging
 
 from crossvit.configuration.saved_code import IMAGE_PROCESSOR_CLASSES, is_core, save_code
 from crossvit.configuration.timm_config import crossvit_config, is_timm_config, timm_input_size, timm_pretrained_cfg
-from crossvit.configuration.variants import suggest_published_model
+from crossvit.configuration.variants import suggest_model
 
 
 if is_torchvision_available():
@@ -113,7 +113,7 @@ class ImageProcessorMixin(_Backend):
         """
         name = str(pretrained_model_name_or_path)
         try:
-            with suggest_published_model(name):
+            with suggest_model(name):
                 settings, unused_kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
         except OSError:
             # Of the base class, because `CrossViTConfig` keeps nothing of what timm says about preprocessing.

@@ -26,7 +26,7 @@ from torch import nn
 from transformers.utils import logging
 
 import crossvit.weights.names  # noqa: F401, registers the table of names
-from crossvit.configuration.variants import suggest_published_model
+from crossvit.configuration.variants import suggest_model
 
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class LoadingMixin(_Base):
             image_sizes = image_sizes or config.image_sizes
             config = copy.deepcopy(config)
             config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
-        with suggest_published_model(str(pretrained_model_name_or_path)):
+        with suggest_model(str(pretrained_model_name_or_path)):
             model, loading_info = super().from_pretrained(
                 pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
             )

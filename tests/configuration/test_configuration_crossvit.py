@@ -23,7 +23,13 @@ import json
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
-from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTModel
+from crossvit import (
+    CROSSVIT_VARIANTS,
+    CrossViTConfig,
+    CrossViTForImageClassification,
+    CrossViTImageProcessor,
+    CrossViTModel,
+)
 
 
 # Table 1 of the paper, written here independently of the package: widths, heads, M, mlp ratio, dagger, input size.
@@ -197,3 +203,24 @@ def test_three_branches_and_other_patch_sizes_are_valid():
         mlp_ratios=[2, 2, 2],
     )
     assert len(CrossViTModel(config).embeddings) == 3
+
+
+@pytest.mark.parametrize(
+    "load",
+    [CrossViTConfig.from_pretrained, CrossViTForImageClassification.from_pretrained, CrossViTImageProcessor.from_pretrained],
+    ids=["configuration", "model", "image processor"],
+)  # fmt: skip
+def test_a_misspelled_folder(load, saved_model, monkeypatch):
+    """The nearest folder is named. What may be a repository of the Hub keeps the words of the Hub."""
+    monkeypatch.chdir(saved_model.parent)
+    right = str(saved_model)
+    for wrong, meant in ((f"{right}l", right), (right.replace("model", "modle"), right), ("./modl", "model")):
+        with pytest.raises(OSError, match=rf"^There is no folder '{wrong}'\. Did you mean '{meant}'\?$"):
+            load(wrong)
+    with pytest.raises(OSError, match=r"^There is no folder '/nowhere/at/all'\.$"):
+        load("/nowhere/at/all")
+    with pytest.raises(OSError, match=r"(?s)huggingface|local directory.*Did you mean 'model'\?$"):
+        load("modl")
+    with pytest.raises(OSError) as caught:
+        load("me/something")
+    assert "There is no folder" not in str(caught.value) and "Did you mean" not in str(caught.value)
