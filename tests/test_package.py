@@ -54,7 +54,7 @@ ROOMS = {
     "weights": ["configuration", "image_processing", "loading", "hub", "the model"],
     "inference": ["configuration", "image_processing", "hub", "the model"],
     "data": ["configuration"],
-    "explain": ["the model", "inference"],
+    "explain": ["configuration", "the model", "inference"],
     "trainer": ["configuration", "hub", "data", "crossvit"],
     "crossvit": [
         "configuration",
