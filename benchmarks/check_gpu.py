@@ -79,9 +79,8 @@ EXPECTED_SECONDS = {"compiled training bfloat16": 90, "compiled inference bfloat
 FILES = ("TimmWrapper, pipeline", "here, pipeline", "here, pinned memory", "here, decoded on the GPU")
 
 Calls = dict[str, Callable[[], Any]]
-Case = tuple[
-    str, str, int, Callable[[], dict[str, Any]]
-]  # the work, the variant, the batch, and what gives the rest of the row
+# The work, the variant, the batch, and what gives the rest of the row.
+Case = tuple[str, str, int, Callable[[], dict[str, Any]]]
 
 
 class Measurement:

@@ -31,16 +31,20 @@ _PER_BRANCH = ("image_sizes", "patch_sizes", "hidden_sizes", "depths", "num_atte
 
 # Beyond what any sensible model has. A damaged or hostile file is refused before anything of its size is made.
 _LARGEST = {
-    **{
-        "branches": 16,
-        "layers": 4096,
-        "patches": 2**20,
-        "num_stages": 128,
-        "num_fusion_layers": 128,
-        "num_channels": 4096,
-    },
-    **{"image_sizes": 2**16, "patch_sizes": 2**16, "hidden_sizes": 2**16, "depths": 1024, "num_attention_heads": 1024},
-    **{"mlp_ratios": 1024, "layer_norm_eps": 1.0, "initializer_range": 100.0},
+    "branches": 16,
+    "layers": 4096,
+    "patches": 2**20,
+    "num_stages": 128,
+    "num_fusion_layers": 128,
+    "num_channels": 4096,
+    "image_sizes": 2**16,
+    "patch_sizes": 2**16,
+    "hidden_sizes": 2**16,
+    "depths": 1024,
+    "num_attention_heads": 1024,
+    "mlp_ratios": 1024,
+    "layer_norm_eps": 1.0,
+    "initializer_range": 100.0,
 }
 
 

@@ -538,7 +538,7 @@ def main():
                 accelerator.log({"loss": log[-1]["loss"], "learning_rate": rate}, step=step)
                 progress.set_postfix(epoch=epoch, loss=f"{log[-1]['loss']:.3f}", lr=f"{rate:.2e}")
             if step % steps_per_epoch != 0:
-                end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
+                end_after_signal(signals, output, step, log, training.save_total_limit)
         scores, labels = predict(accelerator, model, eval_loader)
         metrics = compute_metrics(scores.numpy(), labels.numpy())
         metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
@@ -546,7 +546,7 @@ def main():
         accelerator.log(log[-1], step=step)
         accelerator.print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         save_checkpoint(accelerator, output, step, log, training.save_total_limit)
-        end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
+        end_after_signal(signals, output, step, log, training.save_total_limit)
     progress.close()
 
     # Results

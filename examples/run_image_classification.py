@@ -201,11 +201,10 @@ class StopCallback(TrainerCallback):
     """Saves a checkpoint and ends the training one step after a signal."""
 
     def __init__(self, accelerator):
-        self.accelerator, self.stopped = accelerator, False
-        self.signals = StopSignals(accelerator)
+        self.signals, self.stopped = StopSignals(accelerator), False
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.accelerator.check_trigger():
+        if self.signals.accelerator.check_trigger():
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_epoch_end(self, args, state, control, **kwargs):

@@ -446,7 +446,7 @@ def main():
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
                 save_checkpoint(accelerator, output, step, log, training.save_total_limit)
-            end_after_signal(signals, accelerator, output, step, log, training.save_total_limit)
+            end_after_signal(signals, output, step, log, training.save_total_limit)
             # A stream for training is endless: its epoch ends here.
             if step == steps or (data_arguments.streaming and step % steps_per_epoch == 0):
                 break

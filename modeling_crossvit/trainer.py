@@ -216,10 +216,9 @@ class StopSignals:
         if self.time is None:
             self.received, self.time = signal.Signals(number), time.monotonic()
             self.accelerator.set_trigger()
-            if number == signal.SIGINT:
-                self.accelerator.print(
-                    "Ctrl-C: the run is saved after this step. Once more ends it at once.", flush=True
-                )
+            if number == signal.SIGINT and self.accelerator.is_main_process:
+                # Not by `print`, which the signal may have interrupted and which cannot be entered twice.
+                os.write(2, b"\nCtrl-C: the run is saved after this step. Once more ends it at once.\n")
         elif number == signal.SIGINT and time.monotonic() > self.time + 2:
             os._exit(128 + number)
 
@@ -232,10 +231,9 @@ class StopSignals:
         sys.exit(128 + self.received)
 
 
-def end_after_signal(
-    signals: StopSignals, accelerator: Accelerator, output: Path, step: int, log: list[dict], keep: int
-) -> None:
+def end_after_signal(signals: StopSignals, output: Path, step: int, log: list[dict], keep: int) -> None:
     """If any process has received a signal, all processes save a checkpoint and end."""
+    accelerator = signals.accelerator
     if not accelerator.check_trigger():
         return
     checkpoint = last_complete_checkpoint(output)

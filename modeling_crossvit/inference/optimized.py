@@ -344,6 +344,7 @@ class OptimizedMixin(PreTrainedModel):
         return self._stages([embed(pixel_values, interpolate_pos_encoding) for embed in embeddings])
 
     def _compute(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None) -> tuple[torch.Tensor, ...]:
+        """What the output of this class is made of. Each class has its own."""
         raise NotImplementedError
 
     # What PyTorch and transformers ask a model for.
