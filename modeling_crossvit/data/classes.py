@@ -177,7 +177,7 @@ def check_classes(splits: dict[str, Split], num_classes: int | None = None) -> l
         raise ValueError(
             "The images of one split have lists of labels, and the images of the other have one label. Expected the same in both."
         )
-    first = splits.get("train", splits["validation"])
+    first = splits.get("train") or splits["validation"]
     counts = {name: count_images(split.labels) for name, split in splits.items() if not split.is_stream}
     if "train" in counts:
         added = sorted(counts.get("validation", {}).keys() - counts["train"].keys(), key=class_order)

@@ -79,7 +79,8 @@ class DataArguments:
     train_val_split: float | None = field(
         default=None,
         metadata={
-            "help": f"Part of each class's training images to evaluate on if there is no split for it: {DEFAULT_HELD_OUT}."
+            "help": f"Part of each class's training images to hold out for the evaluation if there is no split for it. By default "
+            f"{DEFAULT_HELD_OUT}; 0 trains on all images."
         },
     )
     image_column_name: str | None = field(
@@ -129,7 +130,7 @@ class ImageData:
     Images with the names of their classes.
 
     Args:
-        splits: `train` and `validation`, or `validation` alone.
+        splits: `train` and `validation`, or one of them alone.
         classes: The names of the classes. None for a stream that is only evaluated and does not know them: the model names them.
         multi_label: Whether an image has a list of labels.
         fingerprint: The same for the same training images with the same labels.
@@ -245,8 +246,8 @@ def check_arguments(arguments: DataArguments) -> None:
         raise ValueError(
             "--validation_split and --train_val_split exclude each other: both choose the evaluation images. Give one."
         )
-    if arguments.train_val_split is not None and not 0 < arguments.train_val_split < 1:
-        raise ValueError(f"--train_val_split must be between 0 and 1, got {arguments.train_val_split}.")
+    if arguments.train_val_split is not None and not 0 <= arguments.train_val_split < 1:
+        raise ValueError(f"--train_val_split must be at least 0 and less than 1, got {arguments.train_val_split}.")
     for option in ("max_train_samples", "max_eval_samples"):
         if getattr(arguments, option) is not None and getattr(arguments, option) < 1:
             raise ValueError(f"--{option} must be at least 1, got {getattr(arguments, option)}.")
@@ -367,7 +368,8 @@ def load_images(
         download: `cache_dir` and `token` for the Hub.
 
     Raises:
-        ValueError: If arguments contradict each other, if splits, columns or labels are missing, or if a split is empty.
+        ValueError: If arguments contradict each other, if splits, columns or labels are missing, or if a split is empty. There is no split
+            `validation` with `train_val_split=0`, or where nothing is said about evaluation images and no class has two images.
     """
     check_arguments(arguments)
     state = PartialState()
@@ -377,15 +379,24 @@ def load_images(
     if arguments.label_map is not None:
         splits = rename_classes(splits, read_label_map(arguments.label_map))
     if "validation" not in splits:
-        held_out = arguments.train_val_split or DEFAULT_HELD_OUT
+        held_out = DEFAULT_HELD_OUT if arguments.train_val_split is None else arguments.train_val_split
+        if not held_out and not training:
+            raise ValueError("--train_val_split 0 leaves no images to evaluate on: leave it out.")
         numbers = None
         if not splits["train"].is_stream:
             (numbers,) = number_images(splits["train"].images)
-            if (repeated := check_labels(splits["train"], numbers)) and training:
+            if (repeated := check_labels(splits["train"], numbers)) and training and held_out:
                 state.print(
                     f"{repeated} of {len(numbers)} images are there before; all copies are on one side of the split."
                 )
-        splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed, numbers)
+        try:
+            if held_out:
+                splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed, numbers)
+        except ValueError as error:
+            # One image per class is enough for a training. Who asks for evaluation images gets them or an error.
+            if not training or splits["train"].is_stream or arguments.train_val_split is not None:
+                raise
+            state.print(f"{error} Now all of them are trained on, and none is evaluated.")
     elif training and not any(split.is_stream for split in splits.values()):
         warn_of_copies(splits, state)
     if not training:
