@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow.compute
 from datasets import Dataset
 
+from crossvit.configuration.image_files import existing_path
 from crossvit.data.splits import Label, Split
 
 
@@ -34,6 +35,7 @@ def _files(images: Dataset) -> Iterator[tuple[int | None, str | None]]:
         column = batch["image"].combine_chunks()
         lengths = pyarrow.compute.binary_length(column.field("bytes")).to_pylist()  # without reading the bytes
         for length, path in zip(lengths, column.field("path").to_pylist(), strict=True):
+            path = path and existing_path(path)
             if length is None and path is not None and os.path.isfile(path):
                 yield os.path.getsize(path), os.path.realpath(path)
             else:
@@ -41,15 +43,15 @@ def _files(images: Dataset) -> Iterator[tuple[int | None, str | None]]:
 
 
 def _content(image: dict) -> bytes:
-    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+    return image["bytes"] if image["bytes"] is not None else Path(existing_path(image["path"])).read_bytes()
 
 
 def _ends(image: dict) -> bytes:
     if image["bytes"] is not None:
         return image["bytes"][:_END] + image["bytes"][-_END:]
-    with open(image["path"], "rb") as file:
+    with open(existing_path(image["path"]), "rb") as file:
         first = file.read(_END)
-        file.seek(-min(_END, os.path.getsize(image["path"])), os.SEEK_END)
+        file.seek(-min(_END, os.path.getsize(file.name)), os.SEEK_END)
         return first + file.read()
 
 

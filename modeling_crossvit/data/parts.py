@@ -18,6 +18,7 @@ file, a WebDataset shard, some rows of a data set.
 
 import tarfile
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import glob
@@ -27,8 +28,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset, Image
 
-from crossvit.data.reading import image_endings
+from crossvit.configuration.image_files import existing_path, files_below, image_endings, printable_name
 from crossvit.data.sources import IMAGE_COLUMNS, choose_column, load, load_saved
+from crossvit.data.splits import left_out_line
 
 
 # An image as it is encoded, with the name that no other image has: its path, or its file and its place there.
@@ -38,7 +40,10 @@ NO_IMAGE = {"path": None, "bytes": None}
 
 @dataclass(frozen=True)
 class Part(ABC):
-    """Some of the images. `length` is their number, or None if only reading tells it."""
+    """
+    Some of the images. `length` is their number, or None if only reading tells it. All names are what `printable_name` makes of them, because
+    they are written into files.
+    """
 
     name: str
     length: int | None
@@ -50,6 +55,11 @@ class Part(ABC):
     def names_after(self, count: int) -> list[str]:
         """The names of the images after so many; only the part's own if reading alone tells them."""
         return [self.name]
+
+    @property
+    def inputs(self) -> dict[str, tuple[str, ...]]:
+        """By the name with which the names of its images begin, the files that they are read from."""
+        return {self.name: (self.name,)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,10 @@ class FilesPart(Part):
     def names_after(self, count: int) -> list[str]:
         return list(self.files[count:])
 
+    @property
+    def inputs(self) -> dict[str, tuple[str, ...]]:
+        return {file: (file,) for file in self.files}
+
 
 @dataclass(frozen=True)
 class ShardPart(Part):
@@ -81,7 +95,7 @@ class ShardPart(Part):
 
     def read(self) -> Iterator[Encoded]:
         endings, seen = image_endings(), set()
-        with tarfile.open(self.name) as shard:
+        with tarfile.open(existing_path(self.name)) as shard:
             for member in shard:
                 is_image = member.isfile() and Path(member.name).suffix.lower() in endings
                 file = shard.extractfile(member) if is_image else None
@@ -90,7 +104,7 @@ class ShardPart(Part):
                 # The archive may hold several files of one name.
                 name = member.name if member.name not in seen else f"{member.name}@{member.offset}"
                 seen.add(member.name)
-                yield {"image": f"{self.name}/{name}", "path": None, "bytes": file.read()}
+                yield {"image": f"{self.name}/{printable_name(name)}", "path": None, "bytes": file.read()}
             # Python takes a header that is cut off for the end, and says nothing.
             shard.fileobj.seek(shard.offset)
             if shard.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -107,7 +121,9 @@ class RowGroupPart(IndexedPart):
     def read(self) -> Iterator[Encoded]:
         index = self.start
         # A few rows at a time, because a group can be larger than the memory.
-        for batch in pq.ParquetFile(self.name).iter_batches(64, row_groups=[self.row_group], columns=[self.column]):
+        for batch in pq.ParquetFile(existing_path(self.name)).iter_batches(
+            64, row_groups=[self.row_group], columns=[self.column]
+        ):
             for image in batch.column(0).to_pylist():
                 if isinstance(image, str):
                     image = {"path": str(Path(self.name).parent / image)}
@@ -126,6 +142,10 @@ class RowsPart(IndexedPart):
     def read(self) -> Iterator[Encoded]:
         for index in range(self.start, self.start + self.length):
             yield {"image": f"{self.name}/{index}", **NO_IMAGE, **(self.table[index]["image"] or {})}
+
+    @property
+    def inputs(self) -> dict[str, tuple[str, ...]]:
+        return {self.name: tuple(file["filename"] for file in self.table.cache_files)}
 
 
 def open_table(images: str, split: str | None, column: str | None, download: dict[str, Any]) -> tuple[str, Dataset]:
@@ -146,13 +166,23 @@ def open_table(images: str, split: str | None, column: str | None, download: dic
     return images, column_of_images.cast_column("image", Image(decode=False))
 
 
-def find_files(images: str) -> tuple[str | None, list[str]]:
-    """The kind of the files of a folder or pattern, "image", ".parquet" or ".tar", and their paths; None if there are none."""
-    path = Path(images)
-    inside = (str(file) for file in path.rglob("*") if file.is_file())
-    by_kind: dict[str, list[str]] = {"image": [], ".parquet": [], ".tar": []}
-    endings = image_endings()
-    for file in sorted(inside if path.is_dir() else glob(images, recursive=True)):
+def find_files(images: str, excluded: Path | None = None) -> tuple[str | None, list[str]]:
+    """
+    The kind of the files of a folder or pattern, "image", ".parquet" or ".tar", and their paths; None if there are none. What a folder has
+    besides them is printed.
+    """
+    endings, by_kind = image_endings(), {"image": [], ".parquet": [], ".tar": []}
+    folder = Path(images)
+    if folder.is_dir():
+        below, left_out = files_below(
+            folder,
+            {excluded.resolve(): "in --output_dir"} if excluded else {},
+            lambda path: path.suffix.lower() in by_kind,
+        )
+        files = [str(folder / path) for path in below]
+    else:
+        files, left_out = sorted(glob(images, recursive=True)), {}
+    for file in map(printable_name, files):
         ending = Path(file).suffix.lower()
         by_kind.get("image" if ending in endings else ending, []).append(file)
     kinds = [kind for kind, files in by_kind.items() if files]
@@ -161,13 +191,15 @@ def find_files(images: str) -> tuple[str | None, list[str]]:
             f"--images {images} has files of several kinds, {' and '.join(kinds)}: give a pattern for one of them, such as "
             f"'{images.rstrip('/')}/**/*{Path(by_kind[kinds[-1]][0]).suffix}'."
         )
+    if kinds and left_out:
+        print(f"left out: {left_out_line(Counter(left_out.values()))}")
     return (kinds[0], by_kind[kinds[0]]) if kinds else (None, [])
 
 
 def row_groups(file: str, column: str | None) -> Iterator[RowGroupPart]:
     """The groups of rows of a parquet file. Raises a ValueError if it cannot be read, or has no column of images."""
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(existing_path(file))
     except Exception as error:
         raise ValueError(f"{file} cannot be read as parquet: {error}") from error
     column = choose_column("image", column, [], IMAGE_COLUMNS, parquet.schema_arrow.names, file)
@@ -179,7 +211,12 @@ def row_groups(file: str, column: str | None) -> Iterator[RowGroupPart]:
 
 
 def list_parts(
-    images: str, size: int, split: str | None = None, column: str | None = None, **download: Any
+    images: str,
+    size: int,
+    split: str | None = None,
+    column: str | None = None,
+    excluded: Path | None = None,
+    **download: Any,
 ) -> list[Part]:
     """
     The images in parts.
@@ -189,13 +226,14 @@ def list_parts(
         size: The number of image files or of rows in a part. Groups of rows of parquet files, and shards, stay as they are.
         split: Of a data set that has several.
         column: The column of the images in parquet files and data sets. By default it is found by its type or name.
+        excluded: A folder whose files are no images, such as that of the results.
         download: Options of `load_dataset`.
 
     Raises:
         ValueError: If there are no images, or files of several kinds; if the split or the column is missing, or not the only one.
     """
     parts: list[Part]
-    kind, files = find_files(images)
+    kind, files = find_files(images, excluded)
     if kind == "image":
         slices = [tuple(files[start : start + size]) for start in range(0, len(files), size)]
         return [FilesPart(chosen[0], len(chosen), chosen) for chosen in slices]

@@ -27,24 +27,10 @@ from PIL import ExifTags, Image
 from transformers.image_utils import load_image
 from transformers.utils import is_torchcodec_greater_or_equal, is_torchcodec_usable
 
+from crossvit.configuration.image_files import existing_path
 
-try:  # photos of Apple's phones, where the package is installed
-    from pillow_heif import register_heif_opener
-except ImportError:
-    pass
-else:
-    register_heif_opener()
-
-# Formats that Pillow recognizes without a decoder for them.
-WITHOUT_DECODER = {"BUFR", "GRIB", "HDF5", "MPEG", "EPS"}
 
 ADVICE = "Mend or remove it. --skip_bad_images looks at all images before the training, and leaves out those that it cannot read"
-
-
-def image_endings() -> set[str]:
-    """The endings of files that can be read, in lower case: `.jpg`, `.png`, `.webp` ..."""
-    formats = Image.registered_extensions()
-    return {ending for ending, name in formats.items() if name in Image.OPEN and name not in WITHOUT_DECODER}
 
 
 def image_name(image: dict | None) -> str:
@@ -60,7 +46,7 @@ def open_image(image: dict | None) -> Image.Image:
         raise OSError("there is no image")
     if image.get("bytes") == b"":
         raise OSError("the file is empty")
-    return Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") is not None else image["path"])
+    return Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") is not None else existing_path(image["path"]))
 
 
 def has_wide_values(opened: Image.Image) -> bool:

@@ -26,8 +26,8 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, load_dataset, load_from_disk
 
+from crossvit.configuration.image_files import LEFTOVERS, files_below, printable_name
 from crossvit.data.classes import class_names, named_labels
-from crossvit.data.reading import image_endings
 from crossvit.data.splits import Label, Split, features, left_out_line, with_labels
 
 
@@ -38,9 +38,6 @@ Sources = dict[str, Callable[[], Split]]
 TRAIN = ("train",)
 VALIDATION = ("validation", "val", "valid", "test")
 LIKE_A_SPLIT = {*TRAIN, *VALIDATION, "training", "testing", "validate", "dev", "eval", "evaluation", "tests"}
-
-# Folders in which programs keep copies or files of their own.
-LEFTOVERS = {".ipynb_checkpoints": "copies of Jupyter", "__MACOSX": "files of macOS"}
 
 ROW_ENDINGS = {".csv", ".tsv", ".jsonl"}
 SHARD_END = 1024
@@ -126,7 +123,7 @@ def from_table(
 
 def _join_path(sample: dict, folder: Path) -> dict:
     path = (sample["image"] or {}).get("path")
-    return {"image": {"bytes": None, "path": str(folder / path) if path else None}}
+    return {"image": {"bytes": None, "path": printable_name(str(folder / path)) if path else None}}
 
 
 def _name_labels(sample: dict, names: list[str] | None) -> dict:
@@ -140,7 +137,9 @@ def from_lists(
     multi_label = any(isinstance(label, list) for label in labels)
     if multi_label:
         labels = [label if isinstance(label, list) else [label] for label in labels]
-    images = [{"path": path, "bytes": None} for path in paths]
+    # Arrow takes UTF-8 alone.
+    images = [{"path": printable_name(path), "bytes": None} for path in paths]
+    labels = [list(map(printable_name, label)) if multi_label else printable_name(label) for label in labels]
     table = Dataset.from_dict({"image": images, "label": labels}, features(multi_label))
     return Split(table, multi_label, None, places, left_out or Counter())
 
@@ -296,50 +295,6 @@ def is_table(path: Path) -> bool:
     return path.stem == "metadata" and path.suffix.lower() in ROW_ENDINGS
 
 
-def reason_to_leave_out(path: Path, endings: set[str]) -> str | None:
-    """Why a file is no image and no table of images; None if it is one."""
-    ending = path.suffix.lower()
-    if path.name.startswith("._"):
-        return "._ files of macOS"
-    if ending in endings or is_table(path):
-        return None
-    if ending in (".heic", ".heif"):
-        return f"{ending} (photos of Apple's phones: pip install pillow-heif)"
-    return f"{ending or 'no ending'}, not an image"
-
-
-def files_below(folder: Path, excluded: dict[Path, str]) -> tuple[list[Path], dict[Path, str]]:
-    """
-    All files below a folder that may be images or tables of them, relative to it and in a fixed order; and those that were left out, with
-    the reason.
-
-    Args:
-        excluded: Folders to leave out, and why.
-    """
-    endings = image_endings()
-    files: list[Path] = []
-    left_out: dict[Path, str] = {}
-    visited: set[Path] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        root = Path(parent)
-        reason = LEFTOVERS.get(root.name) or excluded.get(root.resolve())
-        if root != folder and reason:
-            left_out |= {path.relative_to(folder): reason for path in root.rglob("*") if path.is_file()}
-            folders.clear()
-            continue
-        if root.resolve() in visited:  # a link to a folder above
-            folders.clear()
-            continue
-        visited.add(root.resolve())
-        for path in (root / name for name in names):
-            reason = reason_to_leave_out(path, endings)
-            if reason is None:
-                files.append(path.relative_to(folder))
-            else:
-                left_out[path.relative_to(folder)] = reason
-    return sorted(files, key=lambda path: path.parts), left_out
-
-
 def has_classes(files: list[Path], split: str) -> bool:
     """Whether the folder of a split has folders of classes, or a table of its images."""
     below = [path for path in files if path.parts[0] == split]
@@ -374,7 +329,7 @@ def from_folder(folder: Path, columns: dict[str, str | None], excluded: dict[Pat
     The splits of a folder, or one split named "". Each folder on the first level is a class, with all images below it. A table
     `metadata.csv` or `metadata.jsonl` beside the images names their classes instead, if it has a column for them.
     """
-    files, left_out = files_below(folder, excluded)
+    files, left_out = files_below(folder, excluded, is_table)
     if all(map(is_table, files)):
         others = f" Left out: {left_out_line(Counter(left_out.values()))}." if left_out else ""
         raise ValueError(f"{folder} has no image. Expected {folder}/CLASS/IMAGE.jpg.{others}")
@@ -417,6 +372,6 @@ def from_class_folders(
     with_files = {path.parts[0] for path in files}
     for child in sorted(folder.iterdir()):
         if child.is_dir() and child.name not in with_files | LEFTOVERS.keys() and not any(child.rglob("*.*")):
-            left_out[f"empty folder {child.name}"] += 1
+            left_out[f"empty folder {printable_name(child.name)}"] += 1
     paths, places = [str(folder / path) for path in in_classes], [path.as_posix() for path in in_classes]
     return from_lists(paths, [path.parts[0] for path in in_classes], places, left_out)

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from PIL import Image
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_utils import load_image
 
+from crossvit.configuration.image_files import files_below
 from crossvit.image_processing import CrossViTImageProcessorPil
 from crossvit.inference.optimized import allow_recompilations, optimize
 from crossvit.modeling_crossvit import (
@@ -332,11 +332,11 @@ def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, 
     Raises:
         ValueError: If the folder holds no images, or one that cannot be read.
     """
-    endings = Image.registered_extensions()
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings and path.is_file())
+    folder = Path(folder)
+    paths = [folder / path for path in files_below(folder)[0]]
     if not paths:
         raise ValueError(
-            f"--images {folder} {'holds no images' if Path(folder).is_dir() else 'is not a folder'}. Expected a folder with image files, which "
+            f"--images {folder} {'holds no images' if folder.is_dir() else 'is not a folder'}. Expected a folder with image files, which "
             "may lie in folders inside it."
         )
     count = min(limit, len(paths))

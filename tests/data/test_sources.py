@@ -33,8 +33,12 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from crossvit.data import sources
+from crossvit import CrossViTImageProcessorPil
+from crossvit.configuration import image_files
+from crossvit.data import list_parts, sources
+from crossvit.data.copies import number_images
 from crossvit.data.reading import decoding_error, read_image
+from crossvit.inference.backends import read_images
 
 
 NO_COLUMNS = {"image": None, "label": None}
@@ -99,6 +103,48 @@ def test_all_images_below_a_class_with_any_ending(tmp_path):
     }
 
 
+def test_training_batch_job_and_calibration_find_the_same_images(tmp_path, capsys):
+    """A link to a folder is followed, and what programs leave behind is not read: a PDF ended `export --int8`."""
+    files = {write_image(tmp_path / "photos" / name) for name in ("a/1.png", "b/2.jpg")}
+    files.add(write_image(tmp_path / "elsewhere" / "3.png"))
+    (tmp_path / "photos" / "b" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "b" / "loop").symlink_to(tmp_path / "photos")
+    for name in ("a/._1.png", "a/.ipynb_checkpoints/1.png", "a/4.pdf", "out/5.parquet"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_text("x")
+    (split,) = folder(tmp_path / "photos").values()
+    assert {Path(path).resolve() for path in found(split)} == files
+    parts = list_parts(str(tmp_path / "photos"), size=2, excluded=tmp_path / "photos" / "out")
+    assert {Path(row["path"]).resolve() for part in parts for row in part.read()} == files
+    assert (
+        "left out: 1 x ._ files of macOS, 1 x .pdf, not an image, 1 x copies of Jupyter, 1 x in --output_dir"
+        in capsys.readouterr().out
+    )
+    assert len(read_images(tmp_path / "photos", CrossViTImageProcessorPil(), 10)) == 3
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    """As Windows writes them into an archive. They are shown escaped, and found again."""
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xf6n"))
+    for place, color in ((b"caf\xe9/\xfc.png", 10), (b"caf\xe9/u.png", 90), (b"tee/t.png", 10)):
+        write_image(Path(os.fsdecode(os.fsencode(root) + b"/" + place)), color)
+    (root / os.fsdecode(b"tee/x.\xff")).touch()
+    (split,) = folder(root).values()
+    name = f"{tmp_path}/gr\\xf6n/caf\\xe9/"
+    assert found(split) == {
+        f"{name}\\xfc.png": "caf\\xe9",
+        f"{name}u.png": "caf\\xe9",
+        f"{tmp_path}/gr\\xf6n/tee/t.png": "tee",
+    }
+    assert split.left_out == {".\\xff, not an image": 1}
+    assert [read_image(image).getpixel((0, 0))[0] for image in split.images["image"]] == [90, 10, 10]
+    (numbers,) = number_images(split.images)
+    assert numbers[1] == numbers[2] != numbers[0]
+    (part,) = list_parts(str(root), size=9)
+    assert [row["image"] for row in part.read()] == list(found(split)) == part.names_after(0)
+    assert [read_image(row).getpixel((0, 0))[0] for row in part.read()] == [90, 10, 10]
+
+
 def test_photos_of_phones_can_be_read(tmp_path):
     pillow_heif.from_pillow(Image.new("RGB", (64, 32), (250, 0, 0))).save(tmp_path / "photo.heic")
     image = read_image({"path": str(tmp_path / "photo.heic"), "bytes": None})
@@ -106,8 +152,8 @@ def test_photos_of_phones_can_be_read(tmp_path):
 
 
 def test_without_pillow_heif_the_package_is_named(tmp_path, monkeypatch):
-    endings = sources.image_endings() - {".heic", ".heif"}
-    monkeypatch.setattr(sources, "image_endings", lambda: endings)
+    endings = image_files.image_endings() - {".heic", ".heif"}
+    monkeypatch.setattr(image_files, "image_endings", lambda: endings)
     write_image(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.heic").touch()
     (split,) = folder(tmp_path).values()
