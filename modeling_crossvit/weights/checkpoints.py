@@ -29,23 +29,61 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils import logging
 
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
 from crossvit.modeling_crossvit import CrossViTForImageClassification
 from crossvit.weights.names import ALL_NAMES
 
 
+logger = logging.get_logger(__name__)
+
+# Where a whole training checkpoint keeps its weights, in timm's order. The first two are averages over the steps of the training (EMA).
+_EMA_ENTRIES, _ENTRIES = ("state_dict_ema", "model_ema"), ("state_dict", "model")
+
+
 def _timm_key(key: str) -> str:
-    """One spelling, timm's, for the keys of timm, of IBM's release, and of models wrapped by DistributedDataParallel."""
-    key = key.removeprefix("module.")
+    """One spelling, timm's, for the keys of timm and of IBM's release."""
     key = re.sub(r"^(cls_token|pos_embed)\.(\d+)$", r"\1_\2", key)  # IBM: a ParameterList
     # With `depth[k][-1]` of 1 or more the fusion is a list of layers. Every model has the first of them; the others are refinements.
     key = re.sub(r"(\.fusion\.\d+)\.0\.", r"\1.", key)
     return re.sub(r"(\.fusion\.\d+)\.(\d+)\.", lambda match: f"{match[1]}.refinements.{int(match[2]) - 1}.", key)
 
 
-def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a source, as `convert_checkpoint` takes it, under timm's names."""
+def _unwrap(state_dict: Mapping[str, torch.Tensor], use_ema: bool) -> tuple[dict[str, torch.Tensor], str]:
+    """
+    The tensors of one model without what its wrappers have put in front of their names, such as `module.` of DistributedDataParallel,
+    `_orig_mod.` of `torch.compile`, and `model.` or `net.` of a LightningModule; and what stood in front.
+    """
+    # Layers that were compiled one by one have theirs inside of the names.
+    state_dict = {key.replace("_orig_mod.", ""): tensor for key, tensor in state_dict.items()}
+    matches = [re.fullmatch(r"(|.*\.)cls_token[._]0", key) for key in state_dict]
+    found = chosen = [match[1] for match in matches if match]
+    if len(found) > 1:
+        chosen = [prefix for prefix in found if bool(re.search(r"(^|[._])ema[._]", prefix)) == use_ema]
+    if len(found) > 1 and len(chosen) != 1:
+        raise ValueError(
+            f"The checkpoint holds several models: {', '.join(f'{prefix}*' for prefix in found)}. Pass the state dict of one of them to "
+            "`convert_checkpoint` in Python."
+        )
+    prefix = "".join(chosen)
+    longer = tuple(other for other in found if len(other) > len(prefix))
+    taken = [key for key in state_dict if key.startswith(prefix) and not key.startswith(longer)]
+    if others := sorted(state_dict.keys() - set(taken)):
+        logger.warning(
+            f"{len(others)} tensors of the checkpoint are left out, because they do not belong to the model {prefix}*: "
+            f"{', '.join(others[:3])}{' ...' * (len(others) > 3)}"
+        )
+    return {key.removeprefix(prefix): state_dict[key] for key in taken}, prefix
+
+
+def read_checkpoint(
+    source: Mapping | nn.Module | str | os.PathLike, use_ema: bool = True
+) -> tuple[dict[str, torch.Tensor], str]:
+    """
+    The tensors of a source, as `convert_checkpoint` takes it, under timm's names; and the place in the source that they are from, such as
+    `"state_dict_ema"`, or `""` if it holds nothing else.
+    """
     if isinstance(source, nn.Module):
         source = source.state_dict()
     elif isinstance(source, (str, os.PathLike)):
@@ -68,17 +106,20 @@ def read_checkpoint(source: Mapping | nn.Module | str | os.PathLike) -> dict[str
                 f"{path!r} cannot be read as a PyTorch checkpoint with `weights_only=True`, which loads tensors and plain "
                 f"containers and never runs code from the file: {error}"
             ) from error
+    entry = ""
     if isinstance(source, Mapping):
-        for name in ("model", "state_dict"):  # where a whole training checkpoint keeps its weights
+        for name in (*(_EMA_ENTRIES if use_ema else ()), *_ENTRIES):
             if isinstance(source.get(name), Mapping):
-                source = source[name]
+                source, entry = source[name], name
                 break
     if not isinstance(source, Mapping) or not all(isinstance(value, torch.Tensor) for value in source.values()):
         raise ValueError(
             f"Expected a state dict (names and tensors), a module, or the path of a .safetensors or .pth file with one, got "
             f"{type(source).__name__}."
         )
-    return {_timm_key(key): tensor for key, tensor in source.items()}
+    state_dict, prefix = _unwrap(source, use_ema)
+    place = " ".join(filter(None, (entry, prefix and f"{prefix}*")))
+    return {_timm_key(key): tensor for key, tensor in state_dict.items()}, place
 
 
 def _architecture(state_dict: dict[str, torch.Tensor]) -> dict | None:
@@ -120,8 +161,8 @@ def find_variant(state_dict: dict[str, torch.Tensor]) -> str:
         if _architecture_of_variant(variant) == architecture:
             return variant
     raise ValueError(
-        f"No published variant has the shapes of this checkpoint: {architecture}. Pass `variant=` (one of "
-        f"{', '.join(CROSSVIT_VARIANTS)}) or `config=CrossViTConfig(...)` with its architecture."
+        f"No published variant has the shapes of this checkpoint: {architecture}. In Python, `convert_checkpoint` takes its architecture: "
+        "`config=CrossViTConfig(...)`."
     )
 
 
@@ -177,7 +218,8 @@ def _check_fit(state_dict: dict[str, torch.Tensor], config: CrossViTConfig) -> N
         raise ValueError(
             f"The checkpoint does not fit the configuration; {len(problems)} of its tensors differ:\n  "
             + "\n  ".join(problems)
-            + "\nPass the `variant=` or `config=` of this checkpoint; without them the variant is found from the shapes."
+            + "\nLeave the variant out, and it is found from the shapes. An architecture of its own needs `config=CrossViTConfig(...)` of "
+            "`convert_checkpoint` in Python."
         )
 
 
@@ -185,6 +227,7 @@ def convert_checkpoint(
     source: Mapping | nn.Module | str | os.PathLike,
     variant: str | None = None,
     config: CrossViTConfig | None = None,
+    use_ema: bool = True,
 ) -> CrossViTForImageClassification:
     """
     A transformers model from a checkpoint of timm or of the authors' release.
@@ -194,6 +237,8 @@ def convert_checkpoint(
             latter may be a whole training checkpoint, and is read with `weights_only=True`.
         variant: Name of a published variant (`CROSSVIT_VARIANTS`). By default it is found from the shapes.
         config: The configuration of a model that is none of these: own depths, widths, image sizes or more branches.
+        use_ema: Whether the averaged weights (EMA) of a training checkpoint are taken, if it has them, as timm does it; otherwise those of
+            the last step.
 
     Returns:
         The model in evaluation mode, with the dtype of the checkpoint.
@@ -205,7 +250,7 @@ def convert_checkpoint(
     """
     if variant is not None and config is not None:
         raise ValueError(f"Pass either `variant` or `config`, got both: {variant!r} and a {type(config).__name__}.")
-    state_dict = read_checkpoint(source)
+    state_dict, _ = read_checkpoint(source, use_ema)
     if config is None:
         variant = variant or find_variant(state_dict)
         overrides = {}

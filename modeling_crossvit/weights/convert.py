@@ -45,7 +45,7 @@ from huggingface_hub import (
     try_to_load_from_cache,
     upload_folder,
 )
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, StrictDataclassError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx  # the version that the client uses
 from huggingface_hub.utils.sha import sha_fileobj
@@ -56,7 +56,7 @@ from tqdm import tqdm
 from transformers.utils import is_sklearn_available, is_timm_available
 
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from crossvit.configuration.files import replace_folder
+from crossvit.configuration.files import check_writable, replace_folder
 from crossvit.configuration.variants import PUBLISHED_ACCURACIES, imagenet_classes
 from crossvit.hub import check_output, complete_model_card
 from crossvit.image_processing import CrossViTImageProcessorPil
@@ -126,8 +126,16 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
     """The file of a source, and the Hub id that it was downloaded from, if it was."""
     if os.path.isfile(source):
         yield source, None
-    elif source.endswith((".pth", ".pt", ".bin", ".safetensors")) or os.path.isdir(source):
-        raise FileNotFoundError(f"--source {source} is not a file. Expected a .pth or .safetensors file.")
+    elif os.path.isdir(source):
+        raise ValueError(
+            f"--source {source} is a folder. Give the .pth or .safetensors file in it, or --to-timm to convert a saved CrossViT to timm. "
+            "`from_pretrained` loads folders of timm without a conversion."
+        )
+    elif source.endswith((".pth", ".pt", ".bin", ".safetensors")):
+        folder, name = os.path.split(source)
+        close = difflib.get_close_matches(name, os.listdir(folder or ".") if os.path.isdir(folder or ".") else [], n=1)
+        hint = f" Did you mean {os.path.join(folder, close[0])}?" if close else ""
+        raise ValueError(f"--source {source} is not a file. Expected a .pth or .safetensors file.{hint}")
     else:
         repository = _repository(source)
         with tempfile.TemporaryDirectory() as folder:
@@ -174,9 +182,10 @@ def _compare(model: CrossViTForImageClassification, variant: str, state_dict: di
     return f"largest difference to timm on a photo: {difference:.1e} of the largest logit"
 
 
-def _card_text(variant: str, repository: str | None, comparison: str) -> str:
+def _card_text(variant: str, repository: str | None, place: str, comparison: str) -> str:
     paper, timm = PUBLISHED_ACCURACIES[variant]
     origin = f"[{repository}](https://huggingface.co/{repository})" if repository else "a local checkpoint"
+    origin += f" (`{place}`)" if place else ""
     return f"""
 Converted from {origin}; {comparison}.
 
@@ -198,12 +207,17 @@ They are quoted, not measured again here.
 """
 
 
-def convert(source: str, output: Path, variant: str | None = None, push_to_hub: str | None = None) -> str:
-    """Writes the model of one source to `output`, and publishes it if asked; returns a line about its difference to timm's model."""
+def convert(
+    source: str, output: Path, variant: str | None = None, push_to_hub: str | None = None, use_ema: bool = True
+) -> str:
+    """
+    Writes the model of one source to `output`, and publishes it if asked; returns a line that names the weights which were taken, and their
+    difference to timm's model.
+    """
     if variant is not None:
         CrossViTConfig.from_variant(variant)  # refuses an unknown name before anything is downloaded
     with _local_file(source) as (file, repository):
-        state_dict = read_checkpoint(file)
+        state_dict, place = read_checkpoint(file, use_ema)
     variant = variant or find_variant(state_dict)
     model = convert_checkpoint(state_dict, variant)
     if model.config.num_labels == 1000:
@@ -219,7 +233,7 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
         if repository == f"timm/{variant}.in1k":
             accuracy = round(PUBLISHED_ACCURACIES[variant][1] / 100, 5)
             published = {"license": "apache-2.0", "dataset": "ILSVRC/imagenet-1k", "metrics": {"accuracy": accuracy}}
-        text = _card_text(variant, repository, comparison)
+        text = _card_text(variant, repository, place, comparison)
         card = complete_model_card(None, model, push_to_hub or str(output), text=text, **published)
         if repository:
             card.data["base_model"] = repository
@@ -227,14 +241,20 @@ def convert(source: str, output: Path, variant: str | None = None, push_to_hub: 
     if push_to_hub:
         repo_id = create_repo(push_to_hub, exist_ok=True).repo_id
         upload_folder(repo_id=repo_id, folder_path=output, commit_message=f"Upload {variant}")
-    return f"{variant}: {comparison}"
+    return f"{variant}{place and f' from {place}'}: {comparison}"
 
 
 def convert_to_timm(source: str, output: Path) -> str:
     """Writes a saved CrossViT as `model.safetensors` under timm's names; returns the Python that loads it, and the difference."""
     model = CrossViTForImageClassification.from_pretrained(source)
     state_dict = to_timm_state_dict(model)
-    variant = find_variant(state_dict)
+    try:
+        variant = find_variant(state_dict)
+    except ValueError as error:
+        raise ValueError(
+            f"--to-timm needs a published architecture, and timm has none with the shapes of --source {source}. In Python, "
+            "`crossvit.weights.checkpoints.to_timm_state_dict(model)` gives the tensors under timm's names."
+        ) from error
     comparison = _compare(model, variant, state_dict)
     with replace_folder(output) as folder:
         save_file({key: tensor.contiguous() for key, tensor in state_dict.items()}, folder / WEIGHTS)
@@ -251,11 +271,26 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--source", help="Hub id, timm's name of a model, or a file; with --to-timm a saved CrossViT")
+    source.add_argument(
+        "--source",
+        type=os.path.expanduser,
+        help="Hub id, timm's name of a model, or a file; with --to-timm a saved CrossViT",
+    )
     source.add_argument("--all", action="store_true", help="all 11 published models, each in a folder of --output")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write, made if it does not exist")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=lambda folder: Path(os.path.expanduser(folder)),
+        help="folder to write, made if it does not exist",
+    )
     parser.add_argument(
         "--variant", help="name of the architecture; by default it is found by the shapes of the weights"
+    )
+    parser.add_argument(
+        "--no-ema",
+        dest="use_ema",
+        action="store_false",
+        help="from a training checkpoint, the weights of the last step, and not their average over the steps (EMA), which is the default",
     )
     parser.add_argument("--to-timm", action="store_true", help="the other direction: weights under timm's names")
     parser.add_argument(
@@ -268,24 +303,38 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.to_timm and (arguments.all or arguments.variant or arguments.push_to_hub):
+    if arguments.to_timm and (arguments.all or arguments.variant or arguments.push_to_hub or not arguments.use_ema):
         parser.error("--to-timm goes with --source, --output and --overwrite only")
-    if arguments.all and arguments.variant:
-        parser.error("--all converts every variant: leave --variant out")
+    if arguments.all and (arguments.variant or not arguments.use_ema):
+        parser.error("--all converts every published variant: leave --variant and --no-ema out")
     try:
+        # The folder is replaced as a whole, which takes a place to write beside it.
+        check_writable(arguments.output.absolute().parent)
         if not arguments.all:
             check_output(arguments.output, arguments.overwrite)
             if arguments.to_timm:
                 print(convert_to_timm(arguments.source, arguments.output))
             else:
-                print(convert(arguments.source, arguments.output, arguments.variant, arguments.push_to_hub))
+                print(
+                    convert(
+                        arguments.source,
+                        arguments.output,
+                        arguments.variant,
+                        arguments.push_to_hub,
+                        arguments.use_ema,
+                    )
+                )
         else:
             for variant in CROSSVIT_VARIANTS:
                 check_output(arguments.output / variant, arguments.overwrite)
             for variant in tqdm(CROSSVIT_VARIANTS, desc="models"):
                 repo_id = f"{arguments.push_to_hub}/{variant}" if arguments.push_to_hub else None
                 tqdm.write(convert(variant, arguments.output / variant, push_to_hub=repo_id))
-    except (ValueError, OSError, SafetensorError, HfHubHTTPError, httpx.HTTPError) as error:
+    except SafetensorError as error:
+        raise SystemExit(
+            f"error: {arguments.output} could not be written ({error}). What was there before is unchanged."
+        ) from error
+    except (ValueError, OSError, StrictDataclassError, HfHubHTTPError, httpx.HTTPError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -22,6 +22,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging
 
@@ -46,7 +47,8 @@ def _check_that_weights_were_found(model: _Base, loading_info: dict[str, Any], n
         raise ValueError(
             f"None of the weights of {name} fits into the embeddings and stages of this CrossViT, so that all of it would be random. "
             f"The tensors of the checkpoint are {', '.join(found[:3])} ... Load it with the class that saved it, or with the "
-            "configuration of its architecture."
+            "configuration of its architecture. If a wrapper such as DistributedDataParallel stands in front of the names, "
+            "`crossvit.convert_checkpoint` reads the file."
         )
 
 
@@ -68,6 +70,7 @@ class LoadingMixin(_Base):
             ValueError: If this is another model; if the checkpoint has no weight of the embeddings and stages (with
                 `output_loading_info=True`, they are among the missing keys instead); if weights with timm's names are to be loaded with a
                 `distributed_config`, or with a `quantization_config` of torchao.
+            OSError: If there is no such model, or its weights are not a whole safetensors file.
         """
         image_sizes = kwargs.pop("image_sizes", None)
         if isinstance(config, (str, os.PathLike)):
@@ -80,10 +83,15 @@ class LoadingMixin(_Base):
             image_sizes = image_sizes or config.image_sizes
             config = copy.deepcopy(config)
             config.image_sizes = checkpoint_config.get("image_sizes", config.image_sizes)
-        with suggest_model(str(pretrained_model_name_or_path)):
-            model, loading_info = super().from_pretrained(
-                pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
-            )
+        try:
+            with suggest_model(str(pretrained_model_name_or_path)):
+                model, loading_info = super().from_pretrained(
+                    pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
+                )
+        except SafetensorError as error:
+            raise OSError(
+                f"The weights of {pretrained_model_name_or_path} are damaged ({error}). Download or copy them again."
+            ) from error
         # With `output_loading_info=True` the caller is told which weights are missing; transformers' common tests want that.
         if pretrained_model_name_or_path is not None and not output_loading_info:
             _check_that_weights_were_found(model, loading_info, pretrained_model_name_or_path)

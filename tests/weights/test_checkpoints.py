@@ -19,6 +19,7 @@ fusion layers and branches, all kinds of source, and refusals that list what doe
 """
 
 import argparse
+import itertools
 import pickle
 
 import pytest
@@ -26,10 +27,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 from small_models import TIMM_SMALL, small_config, with_names_of_the_release
+from timm.models import load_state_dict
 from timm.models.crossvit import CrossVit
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, convert_checkpoint
-from crossvit.weights.checkpoints import to_timm_state_dict
+from crossvit.weights.checkpoints import read_checkpoint, to_timm_state_dict
 
 
 TIMM_ARGUMENTS = {
@@ -156,6 +158,58 @@ def test_sources(reference, tmp_path):
     ]
     for source in sources:
         assert_equal_logits(convert_small(source), reference)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model.", "net.", "model._orig_mod.module."],
+)
+def test_what_wrappers_put_in_front_of_the_names(reference, prefix, caplog):
+    """DistributedDataParallel, torch.compile, Lightning, and all of them at once. A layer that was compiled has a word inside of its name."""
+    tensors = with_names_of_the_release(reference.state_dict())
+    state_dict = {
+        f"{prefix}{key.replace('blocks.1.', 'blocks.1._orig_mod.', 1)}": value for key, value in tensors.items()
+    }
+    assert_equal_logits(convert_small({"state_dict": state_dict}), reference)
+    assert not caplog.records
+    if prefix == "_orig_mod.":  # Without a wrapper they may belong to the model, and are refused.
+        return
+    convert_small({**state_dict, "n_averaged": torch.tensor(3), "criterion.weight": torch.ones(5)})
+    (record,) = caplog.records
+    assert "2 tensors of the checkpoint are left out" in record.message
+    assert "criterion.weight, n_averaged" in record.message
+
+
+def test_the_weights_are_those_that_timm_takes(reference, tmp_path):
+    """All combinations of entries: those that timm takes, and with `use_ema=False` those that it takes then."""
+    names = ("state_dict_ema", "model_ema", "state_dict", "model")
+    for entries in (entries for count in (1, 2, 4) for entries in itertools.combinations(names, count)):
+        checkpoint = {"epoch": 3}
+        for index, name in enumerate(entries):
+            checkpoint[name] = {f"module.{key}": tensor + index for key, tensor in reference.state_dict().items()}
+        torch.save(checkpoint, tmp_path / "training.pth")
+        for use_ema in (True, False) if {"state_dict", "model"} & {*entries} else (True,):
+            expected = load_state_dict(str(tmp_path / "training.pth"), use_ema=use_ema)
+            found, place = read_checkpoint(tmp_path / "training.pth", use_ema)
+            assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+            assert torch.equal(checkpoint[place.split()[0]]["module.cls_token_0"], found["cls_token_0"])
+            model = convert_checkpoint(checkpoint, config=small_config(**SIZES), use_ema=use_ema)
+            assert torch.equal(to_timm_state_dict(model)["cls_token_0"], expected["cls_token_0"])
+
+
+@pytest.mark.parametrize(("plain", "averaged"), [("model.", "model_ema.module."), ("", "ema."), ("net.", "net_ema.")])
+def test_averages_beside_the_weights(reference, plain, averaged):
+    """As a LightningModule with an averaged copy of its model saves both."""
+    tensors = reference.state_dict()
+    both = {f"{plain}{key}": value for key, value in tensors.items()}
+    both |= {f"{averaged}{key}": value + 1 for key, value in tensors.items()}
+    for use_ema, added, place in ((True, 1, averaged), (False, 0, plain)):
+        found, taken = read_checkpoint({"state_dict": both}, use_ema)
+        assert found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key] + added) for key in found)
+        assert taken == ("state_dict" if not place else f"state_dict {place}*")
+    teacher = {f"teacher.{key}": value for key, value in tensors.items()}
+    with pytest.raises(ValueError, match=r"holds several models: .*teacher\.\*"):
+        read_checkpoint({**both, **teacher}, use_ema=False)
 
 
 def test_variant_by_name_or_from_the_shapes():

@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 
 import pytest
 import timm
@@ -31,11 +32,11 @@ import torch
 from clean_process import run_python
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from small_models import with_names_of_the_release
+from small_models import small_config, with_names_of_the_release
 from transformers import pipeline
 
 from benchmarks.parity import timm_model
-from crossvit import CROSSVIT_VARIANTS, convert_checkpoint
+from crossvit import CROSSVIT_VARIANTS, CrossViTForImageClassification, convert_checkpoint
 from crossvit.configuration.saved_code import CORE
 from crossvit.configuration.variants import imagenet_classes
 from crossvit.weights import convert as command
@@ -132,6 +133,22 @@ def test_a_training_checkpoint_of_the_release(weights, tmp_path, capsys):
     assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
 
 
+def test_averaged_weights_are_taken_and_named(weights, tmp_path, capsys):
+    """As timm takes them from a training checkpoint; `--no-ema` takes those of the last step."""
+    averaged = load_file(weights)
+    last = {key: tensor + 1e-3 for key, tensor in averaged.items()}
+    checkpoint = {"model": last, "model_ema": {f"_orig_mod.module.{key}": tensor for key, tensor in averaged.items()}}
+    torch.save(checkpoint, tmp_path / "training.pth")
+    for options, expected, place in (([], averaged, "model_ema module.*"), (["--no-ema"], last, "model")):
+        run("--source", tmp_path / "training.pth", "--output", tmp_path / "model", "--overwrite", *options)
+        assert f"crossvit_9_dagger_240 from {place}: largest difference to timm" in capsys.readouterr().out
+        found = CrossViTForImageClassification.from_pretrained(tmp_path / "model").state_dict()
+        assert all(
+            torch.equal(found[key], tensor) for key, tensor in convert_checkpoint(expected).state_dict().items()
+        )
+        assert f"a local checkpoint (`{place}`)" in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_there_and_back(weights, tmp_path, capsys):
     run("--source", weights, "--output", tmp_path / "model")
     run("--source", tmp_path / "model", "--to-timm", "--output", tmp_path / "timm")
@@ -180,6 +197,12 @@ def test_a_difference_is_an_error_and_nothing_is_written_or_pushed(weights, tmp_
         (["--source", "crossvit_15_dager_240"], "Did you mean crossvit_15_dagger_240"),
         (["--source", "timm/resnet50"], "neither a file nor a known model"),
         (["--source", "absent.pth"], "absent.pth is not a file"),
+        (["--source", "files/vitt.safetensors"], "Did you mean files/vit.safetensors?"),
+        (["--source", "files"], "files is a folder. Give the .pth or .safetensors file in it"),
+        (["--source", "files/models", "--to-timm"], "Did you mean 'files/model'?"),
+        (["--source", "files/model", "--to-timm"], "--to-timm needs a published architecture"),
+        (["--source", "files/damaged", "--to-timm"], "The weights of files/damaged are damaged"),
+        (["--source", "files/impossible", "--to-timm"], "multiple of"),
         (["--source", "{weights}", "--variant", "crossvit_9"], "Unknown CrossViT variant: got 'crossvit_9'"),
         (["--source", "{weights}", "--variant", "crossvit_9_240"], "does not fit the configuration"),
         (["--source", "{folder}/vit.safetensors"], "not a CrossViT checkpoint"),
@@ -187,7 +210,9 @@ def test_a_difference_is_an_error_and_nothing_is_written_or_pushed(weights, tmp_
         (["--source", "{folder}/evil.pth"], "never runs code"),
         (["--source", "{folder}/path.safetensors"], "not part of the model"),
         (["--source", "{weights}", "--to-timm", "--variant", "crossvit_9_240"], "--to-timm goes with"),
-        (["--all", "--variant", "crossvit_9_240"], "leave --variant out"),
+        (["--source", "{weights}", "--to-timm", "--no-ema"], "--to-timm goes with"),
+        (["--all", "--no-ema"], "leave --variant and --no-ema out"),
+        (["--all", "--variant", "crossvit_9_240"], "leave --variant and --no-ema out"),
         (["--source", "{weights}", "--all"], "not allowed with"),
         ([], "--source --all is required"),
     ],
@@ -199,6 +224,13 @@ def test_bad_sources(weights, tmp_path, capsys, monkeypatch, arguments, message)
     (folder / "cut.safetensors").write_bytes(weights.read_bytes()[:100_000])
     save_file({**load_file(weights), "../../evil": torch.zeros(1)}, folder / "path.safetensors")
     torch.save({"model": load_file(weights), "hook": os.system}, folder / "evil.pth")
+    CrossViTForImageClassification(small_config()).save_pretrained(folder / "model")
+    for name, file, content in (
+        ("damaged", "model.safetensors", "cut"),
+        ("impossible", "config.json", json.dumps({"model_type": "crossvit", "image_sizes": [241, 224]})),
+    ):
+        shutil.copytree(folder / "model", folder / name)
+        (folder / name / file).write_text(content)
     before = sorted(tmp_path.rglob("*"))
     arguments = [argument.format(weights=weights, folder=folder) for argument in arguments]
     monkeypatch.chdir(tmp_path)
@@ -206,14 +238,16 @@ def test_bad_sources(weights, tmp_path, capsys, monkeypatch, arguments, message)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_bad_outputs(weights, tmp_path, capsys):
+def test_bad_outputs(weights, tmp_path, capsys, monkeypatch):
     def output(name):
         return refuse(capsys, "--source", weights, "--output", name)
 
     (tmp_path / "file").write_text("")
     assert "is a file" in output(tmp_path / "file")
     # /proc takes no folders, whoever asks: as a read-only disk.
-    assert "error: [Errno" in output("/proc/model")
+    with monkeypatch.context() as patch:  # before the work
+        patch.setattr(command, "read_checkpoint", lambda *args: pytest.fail("worked in vain"))
+        assert "/proc cannot be written to" in output("/proc/model")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("mine")
     assert "holds cat.jpg, which no saved model has" in output(tmp_path / "photos")
@@ -223,6 +257,15 @@ def test_bad_outputs(weights, tmp_path, capsys):
     assert "already holds a model" in output(tmp_path / "model")
     assert (tmp_path / "model" / "config.json").read_text() == "{}"
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "photos", "cat.jpg", "model", "config.json"}
+
+
+def test_a_tilde_is_the_home_folder(weights, tmp_path, monkeypatch):
+    """Also where quotes kept the shell from replacing it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(weights, tmp_path / "weights.safetensors")
+    run("--source", "~/weights.safetensors", "--output", "~/model")
+    run("--source", "~/model", "--to-timm", "--output", "~/timm")
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors", "model", "timm"}
 
 
 def test_a_full_disk_leaves_the_previous_model(weights, tmp_path):
@@ -238,7 +281,9 @@ main(["--source", {str(weights)!r}, "--output", {str(tmp_path / "model")!r}, "--
 """
     process = run_python(code, tmp_path)
     assert process.returncode == 1
-    assert "error: " in process.stderr and "Traceback" not in process.stderr, process.stderr
+    (error,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith(f"error: {tmp_path / 'model'} could not be written (")
+    assert "Traceback" not in process.stderr, process.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "config.json"]
 
 
