@@ -21,21 +21,27 @@ A model is what `from_pretrained` takes. The picture shows the image as the mode
 - attention: the cross-attention of one stage, which is what the CLS token of the other branch took from each patch there;
 - rollout: the attention of all layers up to a stage, and of the fusions between them, multiplied together;
 - gradient: how much each patch speaks for one class, by integrated gradients. The other two do not depend on a class.
+
+Colour begins at the mean of a map, so the photo alone is where a patch counts as much as the mean or less. The bar beside each map gives its
+brightest colour in multiples of the mean. The stages count from 1.
 """
 
 import argparse
+import difflib
+import os
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
-from crossvit.configuration.files import check_writable
+from crossvit.configuration.files import check_writable, replace_file
 from crossvit.inference.backends import Classifier, find_missing, load_for_inference
-from crossvit.inference.scores import scores_of, show_score
+from crossvit.inference.scores import is_regression, scores_of, show_score
 
 
 PACKAGES = ("captum", "matplotlib")
@@ -43,6 +49,11 @@ INSTALL = 'pip install "transformers-crossvit[explain]"'
 
 # For each branch (B, rows, columns) of its patches, small branch first.
 Maps = list[torch.Tensor]
+
+# A map is called nearly uniform if no patch is further from the mean than this part of the mean.
+NEARLY_UNIFORM = 0.5
+# The scale of a map ends at its largest value, but not before this many times the mean, so that tiny differences do not look large.
+SMALLEST_END = 2.0
 
 
 def grid_sizes(model: Classifier, pixel_values: torch.Tensor) -> list[tuple[int, int]]:
@@ -56,11 +67,16 @@ def as_grids(model: Classifier, pixel_values: torch.Tensor, patches: list[torch.
     return [values.unflatten(1, grid_size) for values, grid_size in zip(patches, grid_sizes(model, pixel_values))]
 
 
+def branch_names(model: Classifier) -> list[str]:
+    """What each branch is called, the one with the small patches first."""
+    return ["small branch", *(f"branch {number}" for number in range(2, model.config.num_branches)), "large branch"]
+
+
 def stage_index(model: Classifier, stage: int) -> int:
-    """The index of a stage, from 0, where -1 stands for the last."""
+    """An index of Python, where 0 is the first stage and -1 the last, as an index from 0."""
     stages = model.config.num_stages
     if not -stages <= stage < stages:
-        raise ValueError(f"The model has no stage {stage}: expected 0 to {stages - 1}, or -1 for the last.")
+        raise ValueError(f"The model has no stage of index {stage}: expected 0 to {stages - 1}, or -1 for the last.")
     return stage % stages
 
 
@@ -72,7 +88,7 @@ def attention_maps(model: Classifier, pixel_values: torch.Tensor, stage: int = -
     Args:
         model: A classifier.
         pixel_values: (B, channels, H, W), of any size.
-        stage: From 0, or -1 for the last.
+        stage: An index of Python: 0 is the first stage and -1 the last. (The command and the demo count from 1.)
 
     Returns:
         For each branch, (B, rows, columns). The sum of a map is 1 less what the CLS token gave to itself.
@@ -152,13 +168,13 @@ def gradient_maps(
     model: Classifier, pixel_values: torch.Tensor, target: torch.Tensor | int | None = None, steps: int = 32
 ) -> Maps:
     """
-    How much each patch adds to the logit of a class, by integrated gradients (Sundararajan et al. 2017,
+    How much each patch adds to the logit of a class, of a label or of a value, by integrated gradients (Sundararajan et al. 2017,
     https://arxiv.org/abs/1703.01365) of captum, from an image of the mean colour to this one, at the embeddings of both branches.
 
     Args:
         model: A classifier.
         pixel_values: (B, channels, H, W), of any size.
-        target: The index of the class, or one for each image, (B,). By default the most probable one.
+        target: The index of the class, label or value, or one for each image, (B,). By default the one with the largest logit.
         steps: The number of gradients along the way.
 
     Returns:
@@ -177,7 +193,7 @@ def gradient_maps(
         # captum reminds of layers that depend on one another. The embeddings of the branches do not.
         warnings.filterwarnings("ignore", "Multiple layers provided", UserWarning)
         integrated_gradients = LayerIntegratedGradients(logits, list(model.crossvit.embeddings))
-    # Images of the mean colour are zero after normalisation. One step at a time bounds the memory.
+    # Images of the mean colour are zero after normalisation; without it, zero is black. One step at a time bounds the memory.
     attributions = integrated_gradients.attribute(
         pixel_values, torch.zeros_like(pixel_values), target, n_steps=steps, internal_batch_size=len(pixel_values)
     )
@@ -191,54 +207,105 @@ METHODS: dict[str, Callable[..., Maps]] = {
 }
 
 
+def times_mean(values: torch.Tensor) -> torch.Tensor:
+    """Maps, (..., rows, columns), as multiples of the mean of each. Negative values count as zero."""
+    positive = values.clamp(min=0)
+    return positive / positive.mean(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(positive.dtype).tiny)
+
+
 def over_image(maps: Maps, size: tuple[int, int]) -> torch.Tensor:
     """One map for each image, (B, H, W): the positive part of each branch's map, which counts as much as any other, brought to a size."""
     total = torch.zeros(())
     for branch_map in maps:
-        positive = branch_map.clamp(min=0)
-        share = positive / positive.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(positive.dtype).tiny)
-        # Each pixel has its part of the patch.
-        density = share * share[0].numel()
+        density = times_mean(branch_map)
         total = total + torch.nn.functional.interpolate(density[:, None], size, mode="bilinear")[:, 0] / len(maps)
     return total
 
 
 def visible(pixel_values: torch.Tensor, image_processor: Any) -> torch.Tensor:
     """One image of the image processor, (channels, H, W), as colours from 0 to 1, (H, W, channels)."""
-    mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
-    return (pixel_values.movedim(0, -1).cpu() * std + mean).clamp(0, 1)
+    colours = pixel_values.movedim(0, -1).cpu()
+    if image_processor.do_normalize:
+        colours = colours * torch.tensor(image_processor.image_std) + torch.tensor(image_processor.image_mean)
+    return (colours / (255 * image_processor.rescale_factor if image_processor.do_rescale else 255)).clamp(0, 1)
 
 
-def draw_over(axis: Any, colours: torch.Tensor, values: torch.Tensor) -> None:
-    """Draws a map, (rows, columns), over an image, (H, W, channels), on an axis of matplotlib."""
+def scale_end(values: torch.Tensor) -> float:
+    """Where the scale of maps, (..., rows, columns), ends, in multiples of their means. It begins at 1."""
+    return max(SMALLEST_END, times_mean(values).max().item())
+
+
+def describe(values: torch.Tensor) -> str:
+    """What the colours of a map, (rows, columns), do not show: that it is nearly uniform or empty. Else an empty text."""
+    relative = times_mean(values)
+    if not relative.any():
+        return "nothing above zero"
+    low, high = relative.min().item(), relative.max().item()
+    is_uniform = 1 - low < NEARLY_UNIFORM and high - 1 < NEARLY_UNIFORM
+    return f"nearly uniform: {low:.2f} to {high:.2f} × mean" if is_uniform else ""
+
+
+def map_colours() -> Any:
+    """A colormap of matplotlib from the mean of a map to the end of its scale. The mean is transparent, so that the photo can be seen."""
+    import matplotlib  # an extra package
+
+    steps = torch.linspace(0, 1, 256).numpy()
+    return matplotlib.colors.ListedColormap(matplotlib.colormaps["plasma"](steps, alpha=0.8 * steps))
+
+
+def draw_over(axis: Any, colours: torch.Tensor, values: torch.Tensor, end: float | None = None) -> Any:
+    """
+    Draws a map over an image, on an axis of matplotlib.
+
+    Args:
+        axis: The axis. Under it is written if the map is nearly uniform.
+        colours: (H, W, channels), from 0 to 1.
+        values: (rows, columns).
+        end: Where the scale ends, in multiples of the mean. By default at the largest value.
+
+    Returns:
+        What `figure.colorbar` takes.
+    """
     height, width = colours.shape[:2]
     extent = (0, width, height, 0)
-    axis.imshow(colours.mean(dim=-1).numpy(), cmap="gray", extent=extent)
-    # Colours start at zero: otherwise tiny differences of an even map would look large.
-    heat = values.clamp(min=0).cpu().numpy()
-    axis.imshow(heat, vmin=0, cmap="inferno", alpha=0.65, interpolation="bilinear", extent=extent)
+    axis.imshow(colours.mean(dim=-1).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
+    drawn = axis.imshow(
+        times_mean(values).cpu().numpy(),
+        vmin=1,
+        vmax=end or scale_end(values),
+        cmap=map_colours(),
+        interpolation="bilinear",
+        extent=extent,
+    )
     axis.set(xticks=[], yticks=[])
+    axis.set_xlabel(describe(values).replace(": ", ":\n"), fontsize=8)
+    return drawn
 
 
-def draw(colours: torch.Tensor, rows: dict[str, Maps], title: str, path: Path) -> None:
+def draw(colours: torch.Tensor, rows: dict[str, Maps], branches: Sequence[str], title: str, path: Path) -> None:
     """Draws an image, (H, W, channels), beside a row of maps for each method: one map per branch, of the first image of a batch."""
     import matplotlib.pyplot as plt  # an extra package
 
-    branches = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(
-        len(rows), 1 + branches, figsize=(3 * (1 + branches), 3 * len(rows) + 0.6), layout="constrained", squeeze=False
-    )
-    names = ["small branch", *(f"branch {branch}" for branch in range(2, branches)), "large branch"]
-    for (method, maps), (left, *others) in zip(rows.items(), axes):
-        left.imshow(colours.numpy())
-        left.set(xticks=[], yticks=[], ylabel=method)
-        for axis, values, name in zip(others, maps, names):
-            draw_over(axis, colours, values[0])
-            axis.set_title(name, fontsize=10)
-    figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    columns = 1 + len(branches)
+    # Names of classes are not formulas, even if they have dollar signs.
+    with plt.rc_context({"text.parse_math": False, "text.usetex": False}):
+        figure, axes = plt.subplots(
+            len(rows), columns, figsize=(3.2 * columns, 3 * len(rows) + 0.6), layout="constrained", squeeze=False
+        )
+        for (method, maps), (left, *others) in zip(rows.items(), axes):
+            left.imshow(colours.numpy())
+            left.set(xticks=[], yticks=[], ylabel=method)
+            for axis, values, name in zip(others, maps, branches):
+                drawn = draw_over(axis, colours, values[0])
+                axis.set_title(f"{name}, {values.shape[2]} × {values.shape[1]} patches", fontsize=10)
+                ticks = torch.linspace(1, drawn.norm.vmax, 3).tolist()
+                bar = figure.colorbar(drawn, ax=axis, ticks=ticks, format="{x:.3g}", label="× mean", shrink=0.7)
+                bar.ax.set_facecolor("grey")  # a photo of medium brightness
+        figure.suptitle(textwrap.fill(title, 26 * columns))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as file:
+            figure.savefig(file, dpi=110)
+        plt.close(figure)
 
 
 def class_names(model: Classifier) -> dict[int, str]:
@@ -257,17 +324,104 @@ def find_class(model: Classifier, name: str) -> int:
     raise ValueError(f"The model has no class {name}: expected one of {', '.join(list(names.values())[:20])}.")
 
 
+def show_scores(scores: Sequence[float], config: Any) -> list[str]:
+    """Scores as `show_score` writes them. Percentages get as many digits as tell them apart, at most 4 after the point."""
+    if is_regression(config):
+        return [show_score(score, config) for score in scores]
+    for digits in range(1, 5):
+        shown = [f"{score:.{digits}%}" for score in scores]
+        if len(set(shown)) == len(shown):
+            break
+    return shown
+
+
+def check_file(path: str) -> None:
+    """
+    Checks that there is a file.
+
+    Raises:
+        ValueError: If there is none. The message names the file of the same folder that may have been meant.
+    """
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise ValueError(f"{path!r} is a folder. Give the path of an image.")
+    folder = Path(path).parent
+    names = os.listdir(folder) if os.access(folder, os.R_OK) and folder.is_dir() else []
+    close = difflib.get_close_matches(Path(path).name, names, n=1)
+    hint = f" Did you mean {str(folder / close[0])!r}?" if close else ""
+    raise ValueError(f"There is no file {path!r}.{hint}")
+
+
+def why_unreadable(path: str, error: Exception) -> str:
+    """What is wrong with a file that Pillow could not open or decode as an image, to follow a colon."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more than 178 megapixels. Make it smaller"
+    if not isinstance(error, UnidentifiedImageError):
+        return str(error)
+    head = b"?"
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            head = file.read(10_000)
+    if not head:
+        return "it is empty"
+    if b"<svg" in head.lower():
+        return "it is an SVG, which has shapes and no pixels. Save it as PNG"
+    return "it is not an image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+
+def read_image(source: str) -> Image.Image:
+    """
+    An image from a file or an address, upright and in RGB.
+
+    Raises:
+        ValueError: If there is no such file, or if it is not an image. The message says what is wrong.
+    """
+    if not source.startswith(("http://", "https://", "data:")):
+        check_file(source)
+    try:
+        return load_image(source)
+    except Exception as error:  # Broken files make Pillow raise many kinds of exceptions.
+        raise ValueError(f"{source[:200]} cannot be read: {why_unreadable(source, error)}.") from error
+
+
+def check_output(path: Path) -> None:
+    """Raises a ValueError if a picture cannot be written to a path, before there is one."""
+    from matplotlib.figure import Figure  # an extra package
+
+    formats = Figure().canvas.get_supported_filetypes()
+    if path.is_dir() or path.suffix[1:].lower() not in formats:
+        what = "is a folder" if path.is_dir() else "has no ending of a picture"
+        raise ValueError(f"--output {path} {what}. Give a name that ends in one of .{', .'.join(sorted(formats))}.")
+    check_writable(path.parent)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m crossvit.explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="name on the Hub or folder of a classifier")
-    parser.add_argument("image", help="an image, as a file or an address")
-    parser.add_argument("--output", type=Path, default=Path("why.png"), help="the picture, by default why.png")
+    # A shell leaves a ~ in quotes as it is.
+    path = os.path.expanduser
+    parser.add_argument("model", type=path, help="name on the Hub or folder of a classifier")
+    parser.add_argument("image", type=path, help="an image, as a file or an address")
+    parser.add_argument("--output", type=path, default="why.png", help="the picture, by default why.png")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="by default all three")
-    parser.add_argument("--stage", type=int, default=-1, help="of attention and rollout, from 0; by default the last")
-    parser.add_argument("--target", help="class of the gradient, by name or index; by default the most probable")
+    parser.add_argument("--stage", type=int, help="of attention and rollout, from 1; by default the last")
+    parser.add_argument(
+        "--target",
+        help="class, label or value of the gradient, by name or index; by default the one with the highest score",
+    )
     return parser
+
+
+def load(name: str) -> tuple[Classifier, Any]:
+    """A classifier and its image processor. A ValueError or an OSError says what is wrong with them."""
+    try:
+        return load_for_inference(name)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # Damaged files make the libraries raise many kinds of exceptions.
+        raise ValueError(f"{name} cannot be loaded: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -275,32 +429,36 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if missing := find_missing(PACKAGES):
             raise ValueError(f"this needs {', '.join(missing)}, which is not installed: {INSTALL}")
-        check_writable(arguments.output.parent)
-        model, image_processor = load_for_inference(arguments.model)
-        try:
-            image: Image.Image = load_image(arguments.image)
-        except Exception as error:
-            raise ValueError(f"{arguments.image} cannot be read as an image: {error}") from error
+        output = Path(arguments.output)
+        check_output(output)
+        model, image_processor = load(arguments.model)
+        stages = model.config.num_stages
+        stage = stages if arguments.stage is None else arguments.stage
+        if not 1 <= stage <= stages:
+            raise ValueError(f"The model has no stage {stage}: expected 1 to {stages}.")
         target = None if arguments.target is None else find_class(model, arguments.target)
-        pixel_values = image_processor(image, return_tensors="pt").pixel_values
-        options = {
-            "attention": {"stage": arguments.stage},
-            "rollout": {"stage": arguments.stage},
-            "gradient": {"target": target},
+        pixel_values = image_processor(read_image(arguments.image), return_tensors="pt").pixel_values
+        methods: dict[str, tuple[str, dict[str, Any]]] = {
+            "attention": (f"attention, stage {stage}", {"stage": stage - 1}),
+            "rollout": (f"rollout, up to stage {stage}", {"stage": stage - 1}),
+            "gradient": ("gradient", {"target": target}),
         }
-        rows = {method: METHODS[method](model, pixel_values, **options[method]) for method in arguments.methods}
+        rows = {}
+        for method in arguments.methods:
+            label, options = methods[method]
+            rows[label] = METHODS[method](model, pixel_values, **options)
         with torch.no_grad():
             scores = scores_of(model(pixel_values).logits, model.config)[0]
         names = class_names(model)
         best = scores.topk(min(5, len(scores))).indices.tolist()
         shown = best[0] if target is None else target
         title = f"{names[shown]}: {show_score(scores[shown].item(), model.config)}"
-        draw(visible(pixel_values[0], image_processor), rows, title, arguments.output)
+        draw(visible(pixel_values[0], image_processor), rows, branch_names(model), title, output)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    for index in best:
-        print(f"{show_score(scores[index].item(), model.config):>6}  {names[index]}")
-    print(f"picture: {arguments.output}")
+    for index, text in zip(best, show_scores(scores[best].tolist(), model.config)):
+        print(f"{text:>8}  {names[index]}")
+    print(f"picture: {output}")
 
 
 if __name__ == "__main__":

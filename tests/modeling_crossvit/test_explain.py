@@ -18,17 +18,24 @@ gradients with the difference that they must add up to.
     pytest tests/modeling_crossvit/test_explain.py
 """
 
+import shutil
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.parity import randomize_
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, explain
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, explain
 
 
 # Sums of a few hundred float32 numbers that add up to 1.
 ROUNDING = 1e-5
+# matplotlib rounds a grey down to one of 256 shades, and its picture has 255 steps.
+STEPS = 2 / 255
 
 
 @pytest.fixture
@@ -120,7 +127,7 @@ def test_attention_is_that_of_the_stage(model, pixel_values):
         assert torch.equal(large.flatten(1), of_small.mean(dim=1)[:, 0, 1:])
         assert torch.equal(small.flatten(1), of_large.mean(dim=1)[:, 0, 1:])
     assert torch.equal(explain.attention_maps(model, pixel_values)[0], small)
-    with pytest.raises(ValueError, match="no stage 7: expected 0 to"):
+    with pytest.raises(ValueError, match="no stage of index 7: expected 0 to 1, or -1"):
         explain.attention_maps(model, pixel_values, 7)
 
 
@@ -165,44 +172,140 @@ def test_maps_over_the_image():
     torch.testing.assert_close(explain.over_image([torch.ones(1, 3, 5)], (30, 50)), torch.ones(1, 30, 50))
 
 
+@pytest.mark.parametrize("change", [{}, {"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1 / 100}])
+def test_colours_are_those_of_the_photo(photos, change):
+    """Whatever the image processor does to the values."""
+    image_processor = CrossViTImageProcessorPil.from_image_size(48)
+    plain = {**image_processor.to_dict(), "do_normalize": False, "do_rescale": False}
+    expected = CrossViTImageProcessorPil(**plain)(photos["landscape"], return_tensors="pt").pixel_values[0] / 255
+    image_processor = CrossViTImageProcessorPil(**{**image_processor.to_dict(), **change})
+    pixel_values = image_processor(photos["landscape"], return_tensors="pt").pixel_values[0]
+    assert 0.2 < expected.mean() < 0.8
+    # The values of float32 reach 255, and are divided by a standard deviation of 0.2.
+    torch.testing.assert_close(
+        explain.visible(pixel_values, image_processor), expected.movedim(0, -1), atol=1e-6, rtol=0
+    )
+
+
+def drawn_over(values: torch.Tensor, end: float | None = None) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+    """The pixels of a photo and of a map over it, from 0 to 1, and what `draw_over` leaves: the axis and the map's image."""
+    colours = torch.linspace(0.2, 0.9, 60)[:, None, None].expand(60, 60, 3)
+    figure = Figure(figsize=(1, 1), dpi=60)
+    axis = figure.add_axes((0, 0, 1, 1))
+    drawn = explain.draw_over(axis, colours, values, end)
+    axis.set_axis_off()  # its frame
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return colours.numpy(), np.asarray(canvas.buffer_rgba())[..., :3] / 255, axis, drawn
+
+
+def test_colour_begins_at_the_mean():
+    """The photo stays as it is where a patch has the mean or less. The scale ends at the largest patch, in multiples of the mean."""
+    values = torch.zeros(6, 6)
+    values[0, 0] = 10
+    photo, picture, axis, drawn = drawn_over(values)
+    assert (drawn.norm.vmin, drawn.norm.vmax) == (1, pytest.approx(36))
+    np.testing.assert_allclose(picture[20:], photo[20:], atol=STEPS)
+    assert abs(picture[:10, :10] - photo[:10, :10]).max() > 0.3 and axis.get_xlabel() == ""
+    assert drawn_over(values, end=50)[3].norm.vmax == 50
+
+
+def test_a_nearly_uniform_map_says_so():
+    """It does not hide the photo, and small differences do not look large."""
+    values = torch.full((6, 6), 0.02)
+    values[0, 0] *= 1.1
+    photo, picture, axis, drawn = drawn_over(values)
+    assert axis.get_xlabel() == "nearly uniform:\n1.00 to 1.10 × mean" and drawn.norm.vmax == 2
+    assert abs(picture - photo).max() < 0.1
+    assert explain.describe(torch.tensor([[1.0, 1.0], [1.0, 0.2]])) == ""
+    assert explain.describe(torch.tensor([[1.0, 2.0]])) == "nearly uniform: 0.67 to 1.33 × mean"
+    assert explain.describe(torch.tensor([[1.0, 4.0]])) == ""
+    assert explain.describe(-torch.ones(2, 2)) == "nothing above zero"
+    np.testing.assert_allclose(drawn_over(-torch.ones(2, 2))[1], photo, atol=STEPS)
+
+
+def test_scores_have_the_digits_that_tell_them_apart(config):
+    assert explain.show_scores([0.9, 0.05, 0.04], config) == ["90.0%", "5.0%", "4.0%"]
+    assert explain.show_scores([0.0017, 0.00162, 0.00158], config) == ["0.170%", "0.162%", "0.158%"]
+    assert explain.show_scores([0.5, 0.5], config) == ["50.0000%", "50.0000%"]
+    config.problem_type = "regression"
+    assert explain.show_scores([26.04, 0.1], config) == ["26.04", "0.1"]
+
+
 # The command
 
 
 @pytest.fixture
 def model_folder(model, tmp_path):
-    model.config.id2label = dict(enumerate(("ant", "bee", "cat", "dog", "eel")))
+    model.config.id2label = dict(enumerate(("ant", "bee", "$c_{at$", "dog", "eel")))
     model.config.label2id = {name: number for number, name in model.config.id2label.items()}
     model.save_pretrained(tmp_path / "model")
     CrossViTImageProcessor.from_image_size(48).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
-def test_command_draws_a_picture(model_folder, photos, tmp_path, capsys):
+def test_command_draws_a_picture(model_folder, photos, tmp_path, monkeypatch, capsys):
+    """Paths may have a ~ in quotes, and names of classes may have dollar signs. The stages count from 1."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     photos["landscape"].save(tmp_path / "photo.jpg")
-    output = tmp_path / "new" / "folder" / "why.png"
-    explain.main([str(model_folder), str(tmp_path / "photo.jpg"), "--output", str(output), "--target", "cat"])
+    output = tmp_path / "new" / "folder" / "why.webp"
+    figures = []
+    draw = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kw: figures.append(figure) or draw(figure, *args, **kw))  # fmt: skip
+    command = ["~/model", "~/photo.jpg", "--output", "~/new/folder/why.webp", "--target", "$c_{at$", "--stage", "1"]
+    explain.main(command)
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("ant", "bee", "cat", "dog", "eel")) and str(output) in printed
+    assert all(name in printed for name in ("ant", "bee", "$c_{at$", "dog", "eel")) and str(output) in printed
     with Image.open(output) as picture:
         assert picture.width > 500 and len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 1000
+    (figure,) = figures
+    assert figure.get_suptitle().startswith("$c_{at$: ")
+    assert [axis.get_ylabel() for axis in figure.axes[::3] if axis.get_ylabel() != "× mean"] == [
+        "attention, stage 1",
+        "rollout, up to stage 1",
+        "gradient",
+    ]
+    assert {axis.get_title() for axis in figure.axes} == {"", "small branch, 4 × 4 patches", "large branch, 2 × 2 patches"}  # fmt: skip
+    assert [axis.get_ylabel() for axis in figure.axes].count("× mean") == 6
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["missing.jpg"], "missing.jpg cannot be read as an image"),
-        (["photo.jpg", "--target", "cow"], "no class cow: expected one of ant, bee, cat, dog, eel"),
-        (["photo.jpg", "--target", "9"], "no class 9"),
-        (["photo.jpg", "--stage", "5"], "no stage 5: expected 0 to 1"),
-        (
-            ["missing.jpg", "--output", "photo.jpg/why.png"],
-            "photo.jpg cannot be written to: Not a directory",
-        ),  # is seen first
+        (["phoot.jpg"], "error: There is no file 'phoot.jpg'. Did you mean 'photo.jpg'?"),
+        (["no/photo.jpg"], "error: There is no file 'no/photo.jpg'."),
+        (["model"], "error: 'model' is a folder. Give the path of an image."),
+        (["empty.jpg"], "error: empty.jpg cannot be read: it is empty."),
+        (["drawing.jpg"], "error: drawing.jpg cannot be read: it is an SVG, which has shapes and no pixels. Save it as PNG."),
+        (["text.jpg"], "error: text.jpg cannot be read: it is not an image, whatever its name says. Expected JPEG"),
+        (["photo.jpg", "--target", "cow"], "error: The model has no class cow: expected one of ant, bee, $c_{at$, dog, eel"),
+        (["photo.jpg", "--target", "9"], "error: The model has no class 9"),
+        (["missing.jpg", "--stage", "3"], "error: The model has no stage 3: expected 1 to 2."),  # is seen first
+        (["missing.jpg", "--stage", "0"], "error: The model has no stage 0: expected 1 to 2."),
+        (["missing.jpg", "--output", "photo.jpg/why.png"], "error: photo.jpg cannot be written to: Not a directory"),
+        (["missing.jpg", "--output", "why"], "error: --output why has no ending of a picture. Give a name that ends in one of"),
+        (["missing.jpg", "--output", "why.doc"], "error: --output why.doc has no ending of a picture"),
+        (["missing.jpg", "--output", "model"], "error: --output model is a folder. Give a name that ends in one of"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_named(model_folder, photos, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     photos["landscape"].save("photo.jpg")
-    with pytest.raises(SystemExit, match=message):
+    for name, text in {"empty": "", "text": "no picture", "drawing": '<?xml version="1.0"?>\n<SVG/>'}.items():
+        (tmp_path / f"{name}.jpg").write_text(text)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as error:
         explain.main([str(model_folder), *options])
-    assert not (tmp_path / "why.png").exists()
+    assert str(error.value).startswith(message)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_models_that_cannot_be_loaded(model_folder, photos, tmp_path):
+    """They are found before an image is read."""
+    (model_folder / "preprocessor_config.json").write_text("[]")
+    with pytest.raises(SystemExit, match="error: .*model cannot be loaded: "):
+        explain.main([str(model_folder), "missing.jpg"])
+    shutil.rmtree(model_folder)
+    (tmp_path / "models").mkdir()
+    with pytest.raises(SystemExit, match="There is no folder .*/model'. Did you mean .*/models'?"):
+        explain.main([str(model_folder), "missing.jpg"])
