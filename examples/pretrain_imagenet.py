@@ -51,7 +51,7 @@ takes about 15 seconds on two CPU cores and reaches an accuracy of at least 0.95
 import argparse
 import json
 import random
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -73,6 +73,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from crossvit import CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
 from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, print_bad_images
 from crossvit.data.samples import AugmentedStream, seeded_random_numbers
 from crossvit.hub import SAVED_FILES, complete_model_card
@@ -87,8 +88,11 @@ from crossvit.trainer import (
     draw_training,
     end_after_signal,
     load_checkpoint,
+    load_config,
     load_model,
     parse_arguments,
+    plain_errors,
+    print_results,
     save_checkpoint,
     trained_weights,
 )
@@ -97,7 +101,7 @@ from crossvit.trainer import (
 # Options that change what is trained: a folder of a run is not continued with other values of them. A run may be continued for more epochs,
 # with other intervals, or on another number of processes.
 RUN_OPTIONS = {
-    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "image_range", "rand_augment", "mixup", "cutmix", "random_erasing",
+    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "dtype", "image_range", "rand_augment", "mixup", "cutmix", "random_erasing",
     "augment_on_device",
     "label_smoothing_factor", "repeated_augmentation", "recipe", "optimizer", "learning_rate", "min_learning_rate", "warmup_learning_rate",
     "weight_decay", "seed",
@@ -217,7 +221,10 @@ def recipe_defaults() -> dict:
     known, others = parser.parse_known_args()
     name = known.recipe
     if len(others) == 1 and others[0].endswith(".json"):
-        name = json.loads(Path(others[0]).read_text()).get("recipe", name)
+        with suppress(OSError, ValueError):  # parse_arguments says what is wrong with the file
+            name = json.loads(Path(others[0]).expanduser().read_text()).get("recipe", name)
+    if name not in RECIPES:
+        raise SystemExit(f"The recipe must be one of {', '.join(RECIPES)}, got {name}.")
     return {"drop_path_rate": 0.1, **RECIPES[name]}
 
 
@@ -396,9 +403,12 @@ def prepare(
 ):
     """The images, the model, its image processor, and the number of steps per epoch. Mistakes are ValueErrors."""
     check_arguments(training, data_arguments, accelerator.num_processes)
+    output, workers = Path(training.output_dir), training.dataloader_num_workers
+    # Before the images, which may take long.
+    check_writable(output)
+    load_config(load_arguments)
     if accelerator.is_main_process:
         training.create_repository()
-    output, workers = Path(training.output_dir), training.dataloader_num_workers
     download = {"cache_dir": load_arguments.cache_dir, "token": load_arguments.token}
     data = load_images(data_arguments, training.seed, output, num_workers=workers, **download)
     if data.multi_label:
@@ -412,7 +422,7 @@ def prepare(
     samples = training.num_train_samples if data_arguments.streaming else len(data.splits["train"])
     if samples < training.global_batch_size:
         raise ValueError(
-            f"--global_batch_size {training.global_batch_size} is more than the {samples} training images: give a smaller one."
+            f"--global_batch_size {training.global_batch_size} is more than the number of training images, {samples}: give a smaller one."
         )
     return data, model, image_processor, samples // training.global_batch_size
 
@@ -434,24 +444,28 @@ def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[t
 
 
 def save_results(
-    model, image_processor, arguments: Arguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores, labels
+    model, image_processor, arguments: Arguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores=None, labels=None
 ):  # fmt: skip
     """
     Writes the image processor, the model card, the metrics of the last entry of the log (all_results.json) and their picture. With
-    `--push_to_hub`, publishes them with the model.
+    `--push_to_hub`, publishes them with the model. There are no scores and labels without images to evaluate on.
     """
     output = Path(arguments.output_dir)
-    results = {name: value for name, value in log[-1].items() if name != "step"}
+    # The last entry, if it is of an evaluation.
+    results = {name: value for name, value in log[-1].items() if name.startswith("eval_")}
     (output / "all_results.json").write_text(json.dumps(results, indent=4))
     image_processor.save_pretrained(output)
     metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
     name = arguments.hub_model_id or str(output)
     card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=CARD_TEXT)
     card.save(output / "README.md")
-    draw(draw_training, log, "accuracy", output / PICTURE, labels.numpy(), scores.argmax(dim=-1).numpy(), data.classes)
+    confusion = () if scores is None else (labels.numpy(), scores.argmax(dim=-1).numpy(), data.classes)
+    draw(draw_training, log, "accuracy", output / PICTURE, *confusion)
     if data_arguments.skip_bad_images:
         print_bad_images(output)
-    print(f"accuracy {results['eval_accuracy']:.4f}")
+    if scores is not None:
+        print(f"accuracy {results['eval_accuracy']:.4f}")
+    print_results(output, output / PICTURE, data)
     if arguments.push_to_hub:
         upload_folder(
             repo_id=name,
@@ -464,11 +478,7 @@ def save_results(
         print(f"published as {name}")
 
 
-def main():
-    description = __doc__.split("\n\n")[0]
-    load_arguments, data_arguments, training = parse_arguments(
-        ModelArguments, DataArguments, Arguments, description=description, defaults=recipe_defaults()
-    )
+def run(load_arguments: ModelArguments, data_arguments: DataArguments, training: Arguments):
     output = Path(training.output_dir)
     accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
@@ -479,17 +489,16 @@ def main():
     set_seed(training.seed)
 
     # Data and model
-    try:
-        data, model, image_processor, steps_per_epoch = prepare(load_arguments, data_arguments, training, accelerator)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    data, model, image_processor, steps_per_epoch = prepare(load_arguments, data_arguments, training, accelerator)
     accumulation = training.global_batch_size // (training.per_device_train_batch_size * world_size)
     loader = training_loader(data, training_transform(image_processor, training), training, rank, world_size)
-    eval_loader = DataLoader(
-        data.with_transform("validation", EvaluationTransform(image_processor)),
-        batch_size=training.per_device_eval_batch_size,
-        num_workers=training.dataloader_num_workers,
-    )
+    eval_loader = None
+    if "validation" in data.splits:
+        eval_loader = DataLoader(
+            data.with_transform("validation", EvaluationTransform(image_processor)),
+            batch_size=training.per_device_eval_batch_size,
+            num_workers=training.dataloader_num_workers,
+        )
     mix = mixup_or_cutmix(training, len(data.classes))
     augment = None
     if training.augment_on_device:
@@ -539,23 +548,34 @@ def main():
                 progress.set_postfix(epoch=epoch, loss=f"{log[-1]['loss']:.3f}", lr=f"{rate:.2e}")
             if step % steps_per_epoch != 0:
                 end_after_signal(signals, output, step, log, training.save_total_limit)
-        scores, labels = predict(accelerator, model, eval_loader)
-        metrics = compute_metrics(scores.numpy(), labels.numpy())
-        metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
-        log.append({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
-        accelerator.log(log[-1], step=step)
-        accelerator.print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        if eval_loader is not None:
+            scores, labels = predict(accelerator, model, eval_loader)
+            metrics = compute_metrics(scores.numpy(), labels.numpy())
+            metrics = {"loss": cross_entropy(scores, labels).item(), **metrics}
+            log.append({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
+            accelerator.log(log[-1], step=step)
+            described = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            accelerator.print(f"epoch {epoch + 1}: {described}")
         save_checkpoint(accelerator, output, step, log, training.save_total_limit)
         end_after_signal(signals, output, step, log, training.save_total_limit)
     progress.close()
 
     # Results
-    scores, labels = predict(accelerator, model, eval_loader)
+    evaluated = predict(accelerator, model, eval_loader) if eval_loader is not None else ()
     model, state_dict = trained_weights(accelerator, model)
     accelerator.end_training()
     if accelerator.is_main_process:
         model.save_pretrained(output, state_dict=state_dict)
-        save_results(model, image_processor, training, data_arguments, data, log, scores, labels)
+        save_results(model, image_processor, training, data_arguments, data, log, *evaluated)
+
+
+def main():
+    description = __doc__.split("\n\n")[0]
+    load_arguments, data_arguments, training = parse_arguments(
+        ModelArguments, DataArguments, Arguments, description=description, defaults=recipe_defaults()
+    )
+    with plain_errors(Path(training.output_dir)):
+        run(load_arguments, data_arguments, training)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ train larger models on larger data, see the other examples.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,10 +39,12 @@ from tqdm import tqdm
 from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
 from crossvit.data import DataArguments, EpochCallback, EvaluationTransform, load_images, read_image
 from crossvit.data.reading import image_name
-from crossvit.explain import attention_maps, draw_over, visible
-from crossvit.trainer import compute_metrics, draw, parse_arguments
+from crossvit.explain import attention_maps, branch_names, draw_over, scale_end, visible
+from crossvit.hub import complete_model_card
+from crossvit.trainer import compute_metrics, draw, parse_arguments, plain_errors, print_results
 
 
 @dataclass
@@ -106,31 +109,34 @@ class Augmentation:
 def draw_attention(
     classifier, images: list[Image.Image], classes: list[str], predictions: list[list[dict]], output: Path
 ):
-    """Draws images with their prediction, and the cross-attention of both branches in the last stage, averaged over the heads."""
+    """Draws images with their prediction, and the cross-attention to the patches of both branches in the last stage, averaged over the heads."""
     model, image_processor = classifier.model, classifier.image_processor
     pixel_values = image_processor(images, return_tensors="pt").pixel_values
-    # Each branch looks at the patches of the other.
-    looked_at = reversed(attention_maps(model, pixel_values))
+    looked_at = attention_maps(model, pixel_values)
+    end = max(scale_end(maps) for maps in looked_at)  # one scale for all maps
     colours = [visible(image, image_processor) for image in pixel_values]
-    figure, axes = plt.subplots(3, len(images), figsize=(1.5 * len(images), 5.2), layout="constrained")
+    figure, axes = plt.subplots(
+        3, len(images), figsize=(2 + 1.5 * len(images), 5.2), layout="constrained", squeeze=False
+    )
     for axis, image, true_class, prediction in zip(axes[0], colours, classes, predictions):
         label, score = prediction[0]["label"], prediction[0]["score"]
         axis.imshow(image.numpy())
-        axis.set_title(f"{label}  {score:.0%}", fontsize=10, color="black" if label == true_class else "red")
+        axis.set_title(fill(f"{label}  {score:.0%}", 18), fontsize=10, color="black" if label == true_class else "red")
     for row, maps in zip(axes[1:], looked_at):
         for axis, image, values in zip(row, colours, maps):
-            draw_over(axis, image, values)
-    for axis, name in zip(axes[:, 0], ("image", "small branch\nlooked at", "large branch\nlooked at")):
+            drawn = draw_over(axis, image, values, end)
+    figure.colorbar(drawn, ax=axes, label="attention, × mean", shrink=0.6).ax.set_facecolor("grey")
+    for axis, name in zip(axes[:, 0], ("image", *(f"patches of the\n{branch}" for branch in branch_names(model)))):
         axis.set_ylabel(name, fontsize=10)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     figure.savefig(output, dpi=120)
 
 
-def main():
-    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
+def run(arguments: Arguments):
     set_seed(arguments.seed)
     output = Path(arguments.output_dir)
+    check_writable(output)
 
     if arguments.dataset_name is None and arguments.train_dir is None:
         arguments.train_dir = str(output / "digits")
@@ -140,12 +146,11 @@ def main():
         train_dir=arguments.train_dir,
         label_column_name=arguments.label_column_name,
     )
-    try:
-        data = load_images(source, arguments.seed, output)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    data = load_images(source, arguments.seed, output)
     if data.multi_label:
-        raise SystemExit("The images have several labels each, expected one: use run_image_classification.py.")
+        raise ValueError("The images have several labels each, expected one: use run_image_classification.py.")
+    if "validation" not in data.splits:
+        raise ValueError("There are no images to test with. Add images, at least a second one to some class.")
     image_processor = CrossViTImageProcessor.from_image_size(arguments.image_size, crop_pct=1.0)
     trainer = Trainer(
         model=build_model(data.classes, arguments.image_size),
@@ -177,20 +182,31 @@ def main():
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_metrics("test", metrics)
-    trainer.save_model(str(output / "model"))
-    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {len(data.splits['validation'])} images")
-    print(f"model: {output / 'model'}")
+    folder = output / "model"
+    trainer.save_model(str(folder))
+    results = {"accuracy": metrics["eval_accuracy"]}
+    complete_model_card(None, trainer.model, str(folder), dataset=source.source, metrics=results).save(
+        folder / "README.md"
+    )
+    count = len(data.splits["validation"])
+    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {count} image{'' if count == 1 else 's'}")
 
     # From here on, only the saved folder and the images are used, as by any user of the model.
     examples = data.splits["validation"].shuffle(seed=arguments.seed)
     examples = examples.select(range(min(10, len(examples))))
     images = [read_image(image) for image in examples["image"]]
-    classifier = pipeline("image-classification", model=str(output / "model"))
+    classifier = pipeline("image-classification", model=str(folder))
     predictions = classifier(images)
     for image, prediction in zip(examples["image"], predictions):
         print(f"{image_name(image)}: {prediction[0]['label']} ({prediction[0]['score']:.1%})")
     draw(draw_attention, classifier, images, examples["label"], predictions, output / "where_it_looked.png")
-    print(f"picture: {output / 'where_it_looked.png'}")
+    print_results(folder, output / "where_it_looked.png", data)
+
+
+def main():
+    (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
+    with plain_errors(Path(arguments.output_dir)):
+        run(arguments)
 
 
 if __name__ == "__main__":

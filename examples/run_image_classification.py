@@ -41,6 +41,7 @@ from torchvision.transforms import v2
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from crossvit import CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
 from crossvit.data import DataArguments, EpochCallback, EvaluationTransform, ImageData, load_images, print_bad_images
 from crossvit.modeling_crossvit import image_classification_loss
 from crossvit.trainer import (
@@ -55,15 +56,18 @@ from crossvit.trainer import (
     draw,
     draw_training,
     last_complete_checkpoint,
+    load_config,
     load_model,
     parse_arguments,
+    plain_errors,
+    print_results,
 )
 
 
 # Options that change what is trained: a folder of a run is not continued with other values of them. A run may be continued for more epochs,
 # with other intervals, or on another number of processes.
 RUN_OPTIONS = {
-    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "freeze_backbone", "lora_rank", "class_weights", "image_range",
+    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "dtype", "freeze_backbone", "lora_rank", "class_weights", "image_range",
     "random_crop_scale", "horizontal_flip", "vertical_flip", "quarter_turns", "label_smoothing_factor", "optim", "learning_rate",
     "weight_decay", "max_grad_norm", "lr_scheduler_type", "seed",
 }  # fmt: skip
@@ -118,10 +122,20 @@ class Arguments(TrainingArguments):
     output_dir: str = field(
         default="outputs/run_image_classification", metadata={"help": "Folder for all files that are written."}
     )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    eval_strategy: str | None = field(
+        default=None,
+        metadata={
+            "help": "When to evaluate during the training: no, steps or epoch. By default epoch with --do_eval, otherwise no."
+        },
+    )
     logging_steps: float = field(default=10, metadata={"help": "Number of steps between two logged training losses."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
+
+    def __post_init__(self):
+        if self.eval_strategy is None:  # any other value than no would switch on --do_eval
+            self.eval_strategy = "epoch" if self.do_train and self.do_eval else "no"
+        super().__post_init__()
 
 
 class TrainingTransform:
@@ -267,8 +281,17 @@ def prepare(
     """The images, the model, its image processor, the transform of the training images, and the loss. Mistakes are ValueErrors."""
     check_arguments(arguments, data_arguments, training)
     output, workers = Path(training.output_dir), training.dataloader_num_workers
+    # Before the images, which may take long.
+    check_writable(output)
+    load_config(arguments, training.do_train)
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
     data = load_images(data_arguments, training.seed, output, training.do_train, workers, **download)
+    if training.do_eval and "validation" not in data.splits:
+        raise ValueError(
+            "There are no images to evaluate on: leave out --do_eval, or give --validation_dir, --validation_file or --validation_split."
+        )
+    if not training.do_eval and "validation" in data.splits and training.process_index == 0:
+        print("No image is evaluated, because --do_eval was not given.")
     model, image_processor, data = load_model(arguments, data, training.do_train)
     transform = loss = None
     if training.do_train:
@@ -279,8 +302,8 @@ def prepare(
             and len(data.splits["train"]) < images_per_step
         ):
             raise ValueError(
-                f"--dataloader_drop_last leaves none of the {len(data.splits['train'])} training images, because a step takes {images_per_step}: "
-                "leave it out."
+                f"--dataloader_drop_last leaves none of the training images ({len(data.splits['train'])}), because a step takes "
+                f"{images_per_step}: leave it out."
             )
         options = {**vars(arguments), **vars(augmentation), **vars(data_arguments), **vars(training)}
         options = {name: value for name, value in options.items() if name in RUN_OPTIONS}
@@ -290,21 +313,19 @@ def prepare(
     return data, choose_parameters(model, arguments), image_processor, transform, loss
 
 
-def main():
-    description = __doc__.split("\n\n")[0]
-    arguments, data_arguments, augmentation, training = parse_arguments(
-        FineTuningArguments, DataArguments, AugmentationArguments, Arguments, description=description
-    )
+def run(
+    arguments: FineTuningArguments,
+    data_arguments: DataArguments,
+    augmentation: AugmentationArguments,
+    training: Arguments,
+):
     training.remove_unused_columns = False  # the transforms need the image
     training.dataloader_pin_memory &= torch.cuda.is_available()
     # CompleteCheckpoints keeps to this limit, not Trainer, which would remove older checkpoints too early.
     save_total_limit, training.save_total_limit = training.save_total_limit, None
     set_seed(training.seed)
     output = Path(training.output_dir)
-    try:
-        data, model, image_processor, transform, loss = prepare(arguments, data_arguments, augmentation, training)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    data, model, image_processor, transform, loss = prepare(arguments, data_arguments, augmentation, training)
     config, main_metric = model.config, "mean_average_precision" if data.multi_label else "accuracy"
 
     def metrics_with_loss(prediction) -> dict[str, float]:
@@ -317,7 +338,9 @@ def main():
         model=model,
         args=training,
         train_dataset=data.with_transform("train", transform, training.seed) if training.do_train else None,
-        eval_dataset=data.with_transform("validation", EvaluationTransform(image_processor)),
+        eval_dataset=data.with_transform("validation", EvaluationTransform(image_processor))
+        if training.do_eval
+        else None,
         compute_metrics=metrics_with_loss,
         compute_loss_func=loss,
         data_collator=default_collate,
@@ -354,6 +377,8 @@ def main():
             log = [*trainer.state.log_history, {**prediction.metrics, "step": trainer.state.global_step}]
             draw(draw_training, log, main_metric, output / PICTURE, labels, predicted, data.classes)
             print(f"{main_metric.replace('_', ' ')} {prediction.metrics[f'eval_{main_metric}']:.4f}")
+    elif trainer.is_world_process_zero():
+        draw(draw_training, trainer.state.log_history, main_metric, output / PICTURE)
 
     if trainer.is_world_process_zero() and data_arguments.skip_bad_images:
         print_bad_images(output)
@@ -364,6 +389,17 @@ def main():
         trainer.push_to_hub(**card)
     elif training.do_train:
         trainer.create_model_card(**card)
+    if trainer.is_world_process_zero():
+        print_results(output, output / PICTURE, data)
+
+
+def main():
+    description = __doc__.split("\n\n")[0]
+    arguments, data_arguments, augmentation, training = parse_arguments(
+        FineTuningArguments, DataArguments, AugmentationArguments, Arguments, description=description
+    )
+    with plain_errors(Path(training.output_dir)):
+        run(arguments, data_arguments, augmentation, training)
 
 
 if __name__ == "__main__":

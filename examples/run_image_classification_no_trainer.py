@@ -45,6 +45,7 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from crossvit import CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
 from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, print_bad_images
 from crossvit.hub import SAVED_FILES, complete_model_card
 from crossvit.modeling_crossvit import image_classification_loss
@@ -59,8 +60,11 @@ from crossvit.trainer import (
     draw_training,
     end_after_signal,
     load_checkpoint,
+    load_config,
     load_model,
     parse_arguments,
+    plain_errors,
+    print_results,
     save_checkpoint,
     trained_weights,
 )
@@ -69,7 +73,7 @@ from crossvit.trainer import (
 # Options that change what is trained: a folder of a run is not continued with other values of them. A run may be continued for more epochs,
 # with other intervals, or on another number of processes.
 RUN_OPTIONS = {
-    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "freeze_backbone", "lora_rank", "class_weights", "image_range",
+    "model_name_or_path", "config_name", "image_size", "drop_path_rate", "dtype", "freeze_backbone", "lora_rank", "class_weights", "image_range",
     "random_crop_scale", "horizontal_flip", "vertical_flip", "quarter_turns", "learning_rate", "weight_decay", "max_grad_norm",
     "lr_scheduler_type", "seed",
 }  # fmt: skip
@@ -275,9 +279,12 @@ def prepare(
 ):  # fmt: skip
     """The images, the model, its image processor, the transform of the training images, and class weights. Mistakes are ValueErrors."""
     check_arguments(arguments, data_arguments, training)
+    output, workers = Path(training.output_dir), training.dataloader_num_workers
+    # Before the images, which may take long.
+    check_writable(output)
+    load_config(arguments)
     if accelerator.is_main_process:
         training.create_repository()
-    output, workers = Path(training.output_dir), training.dataloader_num_workers
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
     data = load_images(data_arguments, training.seed, output, num_workers=workers, **download)
     model, image_processor, data = load_model(arguments, data)
@@ -314,26 +321,30 @@ def predict(accelerator: Accelerator, model, data_loader: DataLoader) -> tuple[t
 
 
 def save_results(
-    model, image_processor, arguments: Arguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores, labels
+    model, image_processor, arguments: Arguments, data_arguments: DataArguments, data: ImageData, log: list[dict], scores=None, labels=None
 ):  # fmt: skip
     """
     Writes the image processor, the model card, the metrics of the last entry of the log (all_results.json) and their picture. With
-    `--push_to_hub`, publishes them with the model.
+    `--push_to_hub`, publishes them with the model. There are no scores and labels without images to evaluate on.
     """
     output = Path(arguments.output_dir)
     metric = "mean_average_precision" if data.multi_label else "accuracy"
-    results = {name: value for name, value in log[-1].items() if name != "step"}
+    # The last entry, if it is of an evaluation.
+    results = {name: value for name, value in log[-1].items() if name.startswith("eval_")}
     (output / "all_results.json").write_text(json.dumps(results, indent=4))
     image_processor.save_pretrained(output)
     metrics = {name.removeprefix("eval_"): value for name, value in results.items() if name != "eval_loss"}
     name = arguments.hub_model_id or str(output)
     card = complete_model_card(None, model, name, dataset=data_arguments.source, metrics=metrics, text=CARD_TEXT)
     card.save(output / "README.md")
-    one_label = None if data.multi_label else labels.numpy()
-    draw(draw_training, log, metric, output / PICTURE, one_label, scores.argmax(dim=-1).numpy(), data.classes)
+    one_label = scores is not None and not data.multi_label
+    confusion = (labels.numpy(), scores.argmax(dim=-1).numpy(), data.classes) if one_label else ()
+    draw(draw_training, log, metric, output / PICTURE, *confusion)
     if data_arguments.skip_bad_images:
         print_bad_images(output)
-    print(f"{metric.replace('_', ' ')} {results[f'eval_{metric}']:.4f}")
+    if scores is not None:
+        print(f"{metric.replace('_', ' ')} {results[f'eval_{metric}']:.4f}")
+    print_results(output, output / PICTURE, data)
     if arguments.push_to_hub:
         upload_folder(
             repo_id=name,
@@ -346,11 +357,12 @@ def save_results(
         print(f"published as {name}")
 
 
-def main():
-    description = __doc__.split("\n\n")[0]
-    arguments, data_arguments, augmentation, training = parse_arguments(
-        FineTuningArguments, DataArguments, AugmentationArguments, Arguments, description=description
-    )
+def run(
+    arguments: FineTuningArguments,
+    data_arguments: DataArguments,
+    augmentation: AugmentationArguments,
+    training: Arguments,
+):
     output = Path(training.output_dir)
     accelerator = Accelerator(
         gradient_accumulation_steps=training.gradient_accumulation_steps,
@@ -363,15 +375,11 @@ def main():
     set_seed(training.seed)
 
     # Data and model
-    try:
-        data, model, image_processor, transform, weights = prepare(
-            arguments, data_arguments, augmentation, training, accelerator
-        )
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    data, model, image_processor, transform, weights = prepare(
+        arguments, data_arguments, augmentation, training, accelerator
+    )
     weights = None if weights is None else weights.to(accelerator.device)
     train_images = data.with_transform("train", transform, training.seed)
-    eval_images = data.with_transform("validation", EvaluationTransform(image_processor))
     train_loader = DataLoader(
         train_images,
         batch_size=training.per_device_train_batch_size,
@@ -380,9 +388,13 @@ def main():
         generator=torch.Generator(),
         num_workers=training.dataloader_num_workers,
     )
-    eval_loader = DataLoader(
-        eval_images, batch_size=training.per_device_eval_batch_size, num_workers=training.dataloader_num_workers
-    )
+    eval_loader = None
+    if "validation" in data.splits:
+        eval_loader = DataLoader(
+            data.with_transform("validation", EvaluationTransform(image_processor)),
+            batch_size=training.per_device_eval_batch_size,
+            num_workers=training.dataloader_num_workers,
+        )
 
     # Optimizer and schedule
     optimizer = torch.optim.AdamW(param_groups_weight_decay(model, training.weight_decay), lr=training.learning_rate)
@@ -442,7 +454,7 @@ def main():
                 log.append({"step": step, "loss": accelerator.reduce(loss.detach(), "mean").item()})
                 accelerator.log({"loss": log[-1]["loss"], "learning_rate": scheduler.get_last_lr()[0]}, step=step)
                 progress.set_postfix(loss=f"{log[-1]['loss']:.3f}")
-            if step % steps_per_epoch == 0 and step < steps:
+            if step % steps_per_epoch == 0 and step < steps and eval_loader is not None:
                 evaluate_model()
             if step % checkpointing_steps == 0 or step == steps:
                 save_checkpoint(accelerator, output, step, log, training.save_total_limit)
@@ -453,14 +465,23 @@ def main():
     progress.close()
 
     # Results
-    scores, labels = evaluate_model()
+    evaluated = evaluate_model() if eval_loader is not None else ()
     model, state_dict = trained_weights(accelerator, model)
     accelerator.end_training()
     if accelerator.is_main_process:
         if arguments.lora_rank is not None:
             model, state_dict = model.merge_and_unload(), None
         model.save_pretrained(output, state_dict=state_dict)
-        save_results(model, image_processor, training, data_arguments, data, log, scores, labels)
+        save_results(model, image_processor, training, data_arguments, data, log, *evaluated)
+
+
+def main():
+    description = __doc__.split("\n\n")[0]
+    arguments, data_arguments, augmentation, training = parse_arguments(
+        FineTuningArguments, DataArguments, AugmentationArguments, Arguments, description=description
+    )
+    with plain_errors(Path(training.output_dir)):
+        run(arguments, data_arguments, augmentation, training)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,12 @@ from PIL import Image, ImageOps
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
-from transformers import HfArgumentParser, UperNetConfig, UperNetForSemanticSegmentation, set_seed
+from transformers import UperNetConfig, UperNetForSemanticSegmentation, set_seed
 from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
+from crossvit.trainer import parse_arguments, plain_errors
 
 
 @dataclass
@@ -67,16 +69,19 @@ def draw_regions(photo: Image.Image, target: np.ndarray, prediction: np.ndarray,
     figure.savefig(output, dpi=110)
 
 
-def main():
-    parser = HfArgumentParser(Arguments, description=__doc__.strip().split("\n\n")[0])
-    arguments = Arguments(**vars(parser.parse_args()))
+def run(arguments: Arguments):
+    output = Path(arguments.output_dir) / "regions.png"
     if arguments.steps < 1:
-        raise SystemExit(f"--steps must be at least 1, got {arguments.steps}.")
+        raise ValueError(f"--steps must be at least 1, got {arguments.steps}.")
     if arguments.image and not Path(arguments.image).is_file():
-        raise SystemExit(f"--image {arguments.image} is not a file. Give the path of a JPEG or PNG.")
+        raise ValueError(f"--image {arguments.image} is not a file. Give the path of a JPEG or PNG.")
+    check_writable(output.parent)
     set_seed(arguments.seed)
 
-    photo = load_image(arguments.image or Image.fromarray(load_sample_image("china.jpg")))
+    try:
+        photo = load_image(arguments.image or Image.fromarray(load_sample_image("china.jpg")))
+    except OSError as error:
+        raise ValueError(f"--image {arguments.image} cannot be read: {error}.") from error
     photo = photo.resize((360, 240))
     target = find_regions(photo, arguments.regions, arguments.seed)
     image_processor = CrossViTImageProcessor(do_resize=False, do_center_crop=False)
@@ -102,10 +107,15 @@ def main():
     with torch.no_grad():
         prediction = model(**inputs).logits.argmax(dim=1)
     accuracy = (prediction == labels).float().mean().item()
-    output = Path(arguments.output_dir) / "regions.png"
     draw_regions(photo, target, prediction[0].numpy(), accuracy, output)
     print(f"pixels in the right region: {accuracy:.1%}")
     print(f"picture: {output}")
+
+
+def main():
+    (arguments,) = parse_arguments(Arguments, description=__doc__.strip().split("\n\n")[0])
+    with plain_errors(Path(arguments.output_dir)):
+        run(arguments)
 
 
 if __name__ == "__main__":

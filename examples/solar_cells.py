@@ -43,6 +43,8 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from crossvit import CrossViTConfig, CrossViTImageProcessor
+from crossvit.configuration.files import check_writable
+from crossvit.trainer import plain_errors
 
 
 def load_cells() -> pd.DataFrame:
@@ -91,10 +93,12 @@ def main():
     parser.add_argument(
         "--output_dir", type=Path, default="outputs/solar_cells", help="Folder for cells and architecture."
     )
-    output = parser.parse_args().output_dir
-    cells = load_cells()
-    write_cells(cells, output / "cells")
-    write_architecture(output / "architecture")
+    output = parser.parse_args().output_dir.expanduser()  # the shell leaves ~ in quotes as it is
+    with plain_errors(output):
+        check_writable(output)
+        cells = load_cells()
+        write_cells(cells, output / "cells")
+        write_architecture(output / "architecture")
     print(f"{len(cells)} images: {output / 'cells'}\nconfiguration and image processor: {output / 'architecture'}")
 
 

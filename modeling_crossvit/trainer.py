@@ -18,28 +18,36 @@ run. In addition, what the training scripts of `examples/` share: options, the m
     checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_signal,
                    trained_weights
     runs           check_run
-    models         ModelArguments, load_model
-    reports        compute_metrics, draw, draw_training
-    options        parse_arguments
+    models         ModelArguments, load_config, load_model
+    reports        compute_metrics, draw, draw_training, print_results
+    options        parse_arguments, plain_errors
 """
 
+import contextlib
 import difflib
+import glob
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from accelerate import Accelerator, PartialState
+from datasets import Dataset
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
 from transformers import HfArgumentParser, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import replace_file
@@ -95,6 +103,13 @@ def finish_checkpoint(checkpoint: Path, keep: int | None, best: Path | None = No
             shutil.rmtree(path)
 
 
+def forget_later_checkpoints(output_dir: str | Path, step: int) -> None:
+    """Takes the mark from checkpoints of later steps, which the run will overwrite."""
+    for checkpoint in complete_checkpoints(output_dir):
+        if checkpoint_step(checkpoint) > step:
+            (checkpoint / COMPLETE).unlink()
+
+
 class CompleteCheckpoints(TrainerCallback):
     """
     Marks each checkpoint of a `Trainer` when all processes have written it, and only then removes older ones, so that a killed run
@@ -104,7 +119,8 @@ class CompleteCheckpoints(TrainerCallback):
     while other processes may still write. Therefore `TrainingArguments.save_total_limit` must be None.
 
     Args:
-        save_total_limit (`int`, *optional*): The number of complete checkpoints to keep, the best one among them; None keeps all.
+        save_total_limit (`int`, *optional*): The number of complete checkpoints to keep, the best one among them; None keeps all. Each trial
+            of `hyperparameter_search` has its own.
     """
 
     def __init__(self, save_total_limit: int | None = None):
@@ -116,11 +132,9 @@ class CompleteCheckpoints(TrainerCallback):
                 f"TrainingArguments.save_total_limit is {args.save_total_limit}, expected None: give it to CompleteCheckpoints, "
                 "because Trainer would remove older checkpoints before the newest is complete."
             )
-        if args.should_save:
-            # The run overwrites checkpoints of later steps, which exist if it was told to continue from an earlier one.
-            for checkpoint in complete_checkpoints(args.output_dir):
-                if checkpoint_step(checkpoint) > state.global_step:
-                    (checkpoint / COMPLETE).unlink()
+        # Later checkpoints exist if the run was told to continue from an earlier one. A trial writes into a folder of its own.
+        if args.should_save and not state.is_hyper_param_search:
+            forget_later_checkpoints(args.output_dir, state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
         """Waits until every process has written its part of the checkpoint. All processes call this."""
@@ -128,14 +142,34 @@ class CompleteCheckpoints(TrainerCallback):
         if args.should_save:
             best = state.best_model_checkpoint and Path(state.best_model_checkpoint)
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if state.is_hyper_param_search:
+                # Callbacks learn the folder of a trial only where the user names it. Trainer writes its state last.
+                trial = glob.escape(state.trial_name) if state.trial_name else "*"
+                states = Path(args.output_dir).glob(f"{trial}/{checkpoint.name}/{TRAINER_STATE_NAME}")
+                checkpoint = max(states, key=os.path.getmtime).parent
+                forget_later_checkpoints(checkpoint.parent, state.global_step)
             finish_checkpoint(checkpoint, self.save_total_limit, best)
 
 
 class CrossViTTrainer(Trainer):
     """
     transformers' `Trainer`; the model card that it writes, with the results of the last evaluation, says in addition what task the
-    model is for and how to use it. Add the callback `CompleteCheckpoints` if the run may be killed.
+    model is for and how to use it. Add the callback `CompleteCheckpoints` if the run may be killed. Weights in 16 bits are trained with a
+    warning.
     """
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in transformers. DeepSpeed keeps weights in 32 bits of its own; elsewhere 16 bits are too few, and a warning says so."""
+        dtypes = (
+            {str(weight.dtype) for weight in self.model.parameters() if weight.requires_grad}
+        )
+        if not self.is_deepspeed_enabled and dtypes & {"torch.bfloat16", "torch.float16"}:
+            warnings.warn(
+                f"The weights to train are in {' and '.join(sorted(dtypes))}, in which small updates are lost or overflow. Load the model with "
+                "`dtype=torch.float32`; for speed give TrainingArguments `bf16=True`.",
+                stacklevel=2,
+            )
+        return super().train(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in transformers; under FSDP the whole model, whatever the type of its state dict. All processes call this."""
@@ -328,6 +362,19 @@ class ModelArguments:
     drop_path_rate: float | None = field(
         default=None, metadata={"help": "Probability of stochastic depth. By default that of the model."}
     )
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "Type of the weights, in which they are saved, too. By default float32 for training, because 16 bits lose small updates, "
+            "and `auto`, that of the file, for evaluation alone.",
+            "choices": ["auto", "float32", "bfloat16", "float16"],
+        },
+    )
+
+    @property
+    def download(self) -> dict[str, Any]:
+        """The arguments of `from_pretrained` that are about the Hub."""
+        return {"cache_dir": self.cache_dir, "revision": self.model_revision, "token": self.token}
 
 
 def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
@@ -337,15 +384,44 @@ def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
     return [patch * max(1, round(size / patch)) for size, patch in zip(sizes, config.patch_sizes)]
 
 
-def load_config(name: str, arguments: ModelArguments, download: dict[str, Any]) -> CrossViTConfig:
-    """The configuration of a model or of a published architecture, with the image size and drop path rate of the arguments."""
+def load_config(arguments: ModelArguments, training: bool = True) -> CrossViTConfig:
+    """
+    The configuration of a model or of a published architecture, with the image size and drop path rate of the arguments. Scripts call this
+    before they look at images, which may take long, so that a misspelled name shows at once.
+
+    Raises:
+        ValueError: If no weights or no configuration are named, if they cannot be had, or if the image size does not fit.
+    """
+    if arguments.model_name_or_path in CROSSVIT_VARIANTS:
+        name = arguments.model_name_or_path
+        raise ValueError(
+            f"--model_name_or_path {name} names an architecture, expected weights. Give --model_name_or_path timm/{name}.in1k for the weights "
+            f"that timm has published, or --config_name {name} for random weights."
+        )
+    name = arguments.config_name or arguments.model_name_or_path
+    if name is None:
+        raise ValueError(
+            "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name crossvit_15_dagger_240 for random weights."
+        )
+    if arguments.model_name_or_path is None and not training:
+        raise ValueError(
+            "--config_name alone gives random weights, which are not worth an evaluation: give --model_name_or_path."
+        )
     if name in CROSSVIT_VARIANTS:
         config = CrossViTConfig.from_variant(name)
     else:
         try:
-            config = CrossViTConfig.from_pretrained(name, **download)
+            config = CrossViTConfig.from_pretrained(name, **arguments.download)
         except OSError as error:
-            raise ValueError(f"{error}\nThe published architectures are {', '.join(CROSSVIT_VARIANTS)}.") from error
+            option = "--config_name" if arguments.config_name else "--model_name_or_path"
+            published = (
+                [*CROSSVIT_VARIANTS] if arguments.config_name else [f"timm/{v}.in1k" for v in CROSSVIT_VARIANTS]
+            )
+            close = difflib.get_close_matches(name, published, 1, 0.8)
+            if close:
+                raise ValueError(f"{option} {name} was not found. Did you mean {close[0]}?") from error
+            hint = "" if "Did you mean" in str(error) else f"\nPublished are {', '.join(published)}."
+            raise ValueError(f"{option}: {error}{hint}") from error
     if arguments.image_size is not None:
         if arguments.image_size % config.patch_sizes[0]:
             raise ValueError(
@@ -357,13 +433,21 @@ def load_config(name: str, arguments: ModelArguments, download: dict[str, Any]) 
     return config
 
 
-def load_image_processor(
-    name: str, config: CrossViTConfig, image_size: int | None, download: dict[str, Any]
-) -> CrossViTImageProcessor:
+def set_classes(config: CrossViTConfig, classes: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: index for index, name in enumerate(classes)}
+
+
+def load_image_processor(arguments: ModelArguments, config: CrossViTConfig) -> CrossViTImageProcessor:
     """The model's own image processor. Another image size keeps all other settings, and the part of the image that is shown."""
+    name = arguments.image_processor_name or arguments.model_name_or_path or arguments.config_name
     if name in CROSSVIT_VARIANTS:
         return CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
-    image_processor = CrossViTImageProcessor.from_pretrained(name, **download)
+    try:
+        image_processor = CrossViTImageProcessor.from_pretrained(name, **arguments.download)
+    except OSError as error:
+        raise ValueError(f"{error}\nName an image processor with --image_processor_name.") from error
+    image_size = arguments.image_size
     if image_size is None:
         return image_processor
     scale, size = image_size / image_processor.crop_size["height"], image_processor.size
@@ -382,26 +466,10 @@ def load_model(
         The model, its image processor, and the images with the classes in the order of the model.
 
     Raises:
-        ValueError: If no weights and no configuration can be had, if they are of another kind of model, if the image size does not fit, or if
-            a model that is only evaluated has other classes.
+        ValueError: As `load_config`; if weights or an image processor cannot be had, if they are of another kind of model, or if a model that
+            is only evaluated has other classes.
     """
-    name = arguments.model_name_or_path
-    if name in CROSSVIT_VARIANTS:
-        raise ValueError(
-            f"--model_name_or_path {name} names an architecture, expected weights. Give --model_name_or_path timm/{name}.in1k for the weights "
-            f"that timm has published, or --config_name {name} for random weights."
-        )
-    config_name = arguments.config_name or name
-    if config_name is None:
-        raise ValueError(
-            "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name crossvit_15_dagger_240 for random weights."
-        )
-    if name is None and not training:
-        raise ValueError(
-            "--config_name alone gives random weights, which are not worth an evaluation: give --model_name_or_path."
-        )
-    download = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
-    config = load_config(config_name, arguments, download)
+    name, config = arguments.model_name_or_path, load_config(arguments, training)
     several = config.problem_type == "multi_label_classification"
     if not training and several != data.multi_label:
         raise ValueError(
@@ -416,23 +484,28 @@ def load_model(
             if not arguments.ignore_mismatched_sizes:
                 raise ValueError(f"{message}: leave out --no_ignore_mismatched_sizes to give it new heads.")
             PartialState().print(f"{message}: it gets new heads.")
-        config.id2label = dict(enumerate(data.known_classes))
-        config.label2id = {name: index for index, name in enumerate(data.known_classes)}
     config.problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
 
-    processor_name = arguments.image_processor_name or name or config_name
-    image_processor = load_image_processor(processor_name, config, arguments.image_size, download)
+    image_processor = load_image_processor(arguments, config)
+    dtype = arguments.dtype or ("float32" if training else "auto")
     if name is None:
-        return CrossViTForImageClassification(config), image_processor, data
+        set_classes(config, data.known_classes)
+        model = CrossViTForImageClassification(config)
+        return model if dtype == "auto" else model.to(getattr(torch, dtype)), image_processor, data
+    if not id2label:
+        set_classes(config, data.known_classes)
     try:
+        # With its own classes, because transformers would report at length that the heads do not fit the new ones.
         model = CrossViTForImageClassification.from_pretrained(
-            name, config=config, ignore_mismatched_sizes=matched is None, **download
+            name, config=config, ignore_mismatched_sizes=matched is None, dtype=dtype, **arguments.download
         )
     except (OSError, RuntimeError) as error:
         raise ValueError(str(error)) from error
     if matched is None:
         # Loaded heads may fit in size, but they were for other classes.
-        model.classifier = type(model.classifier)(model.config)
+        set_classes(model.config, data.known_classes)
+        model.num_labels = model.config.num_labels
+        model.classifier = type(model.classifier)(model.config).to(model.dtype)
         model.classifier.apply(model._init_weights)
     return model, image_processor, matched or data
 
@@ -460,8 +533,8 @@ def compute_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     wrong = ~np.isfinite(scores).all(axis=-1)
     if wrong.any():
         raise ValueError(
-            f"The scores of {wrong.sum()} of {len(scores)} images are not finite, so the training has failed. Use a smaller learning rate, "
-            "or bf16 in place of fp16, in another output folder."
+            f"The scores of {wrong.sum()} of {len(scores)} images are not finite, so the training has failed. Give a smaller learning rate, and "
+            "no 16-bit floats if you gave them (fp16, or a dtype of float16), in another output folder."
         )
     if labels.ndim == 2:
         occur = labels.any(axis=0)
@@ -515,7 +588,7 @@ def draw_training(
     classes: Sequence[str] = (),
 ) -> None:
     """
-    Draws the losses, the metric and the confusion matrix into the file `path`.
+    Draws the losses and, if there was an evaluation, the metric and the confusion matrix into the file `path`.
 
     Args:
         log: Entries with `step` and some of `loss`, `eval_loss` and `eval_{metric}`, as in `trainer.state.log_history`.
@@ -525,18 +598,19 @@ def draw_training(
     import matplotlib.pyplot as plt
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    figure, axes = plt.subplots(
-        1, 2 if labels is None else 3, figsize=(11 if labels is None else 16, 4.6), layout="constrained"
-    )
     curves = {"loss": "training", "eval_loss": "evaluation", f"eval_{metric}": metric.replace("_", " ")}
-    for axis, keys in ((axes[0], ("loss", "eval_loss")), (axes[1], (f"eval_{metric}",))):
+    panels: list[tuple[str, ...]] = [("loss", "eval_loss")]
+    if any(f"eval_{metric}" in entry for entry in log):
+        panels.append((f"eval_{metric}",))
+    columns = len(panels) + (labels is not None)
+    figure, (axes,) = plt.subplots(1, columns, figsize=(1 + 5 * columns, 4.6), layout="constrained", squeeze=False)
+    for axis, keys in zip(axes, panels):
         for key in keys:
             steps, values = zip(*[(entry["step"], entry[key]) for entry in log if key in entry] or [((), ())])
             axis.plot(steps, values, marker="." if len(steps) < 40 else None, label=curves[key])
         axis.set_xlabel("step")
         axis.legend()
-    axes[0].set_ylabel("loss")
-    axes[1].set_ylabel(curves[f"eval_{metric}"])
+        axis.set_ylabel("loss" if "loss" in keys else curves[keys[0]])
     if labels is not None:
         few = len(classes) <= MAX_NAMES
         ConfusionMatrixDisplay.from_predictions(
@@ -550,7 +624,57 @@ def draw_training(
     figure.savefig(path, dpi=110)
 
 
+def print_results(model: Path, picture: Path, data: ImageData) -> None:
+    """Says where the model of a run, its card and its picture are, as far as there are any, and what to type next."""
+    is_saved = (model / "config.json").exists()
+    for name, path in (("picture", picture), ("model card", model / "README.md")):
+        if path.exists():
+            print(f"{name}: {path}")
+    if is_saved:
+        print(f"model: {model}")
+        images = next(iter(reversed(data.splits.values())))
+        path = images[0]["image"]["path"] if isinstance(images, Dataset) else None
+        image = path if path and path.isprintable() and Path(path).exists() else "IMAGE"
+        print(
+            f"What it says of an image, and where it looks: python -m crossvit.explain {shlex.join([str(model), image])}"
+        )
+
+
 # --- options ---
+
+
+# Parts of what Python, safetensors and torch say when they cannot write on.
+FULL_DISK = (
+    "No space left on device",
+    "File too large",
+    "Disk quota exceeded",
+    "unexpected pos",
+    "PytorchStreamWriter failed",
+)
+
+
+@contextlib.contextmanager
+def plain_errors(output: Path) -> Iterator[None]:
+    """
+    Ends the script with one message in place of a traceback where a user can mend what went wrong: options, images and settings (ValueErrors),
+    what the Hub refuses, and a full disk.
+
+    Args:
+        output: The folder of the run.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(part in str(error) for part in FULL_DISK):
+            checkpoint = last_complete_checkpoint(output)
+            place = f"continues from {checkpoint}" if checkpoint else "starts from the beginning"
+            raise SystemExit(
+                f"The disk of {output} is full, or your part of it. Make space; then the same command {place}."
+            ) from error
+        if not isinstance(error, (ValueError, HfHubHTTPError)):
+            raise
+        # A process that reads images puts its traceback before the message.
+        raise SystemExit(str(error).rsplit("\nValueError: ")[-1].strip()) from error
 
 
 def parse_arguments(*dataclasses: Any, description: str, defaults: dict[str, Any] | None = None) -> tuple:
@@ -565,9 +689,24 @@ def parse_arguments(*dataclasses: Any, description: str, defaults: dict[str, Any
     """
     # Without a usage of its own, each error would show all options.
     parser = HfArgumentParser(dataclasses, description=description, usage="%(prog)s [options]")
-    if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
-        return parser.parse_dict({**(defaults or {}), **json.loads(Path(sys.argv[1]).read_text())})
-    parser.set_defaults(**(defaults or {}))
+    try:
+        if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
+            values = json.loads(Path(sys.argv[1]).expanduser().read_text())
+            parsed = parser.parse_dict({**(defaults or {}), **values})
+        else:
+            parsed = parse_command_line(parser, defaults or {})
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
+    for arguments in parsed:
+        for name, value in vars(arguments).items():
+            # The shell leaves ~ in quotes as it is.
+            if isinstance(value, str) and value.startswith("~"):
+                setattr(arguments, name, os.path.expanduser(value))
+    return parsed
+
+
+def parse_command_line(parser: HfArgumentParser, defaults: dict[str, Any]) -> tuple:
+    parser.set_defaults(**defaults)
     options = [option for action in parser._actions for option in action.option_strings]
     # Looked for here, because argparse complains about missing options first, of which one may be misspelled.
     unknown, is_unknown = [], False
@@ -600,8 +739,11 @@ __all__ = [
     "end_after_signal",
     "last_complete_checkpoint",
     "load_checkpoint",
+    "load_config",
     "load_model",
     "parse_arguments",
+    "plain_errors",
+    "print_results",
     "save_checkpoint",
     "trained_weights",
 ]

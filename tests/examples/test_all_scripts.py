@@ -317,7 +317,7 @@ def test_drop_last_drops_no_image_of_the_evaluation(run_here, command, digits, t
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
     assert results["eval_samples_per_second"] * results["eval_runtime"] == pytest.approx(24, rel=0.05)
     with pytest.raises(
-        SystemExit, match="--dataloader_drop_last leaves none of the 60 training images, because a step takes 64"
+        SystemExit, match=r"--dataloader_drop_last leaves none of the training images \(60\), because a step takes 64"
     ):
         run_here(
             TRAINER, *command(TRAINER, digits, "--dataloader_drop_last", "true", "--per_device_train_batch_size", "64")
@@ -351,7 +351,9 @@ def test_weights_or_random_weights(command, run_here, digits, saved_model, tmp_p
     for model, message in (
         (["--model_name_or_path", "crossvit_tiny_240"], "--config_name crossvit_tiny_240 for random weights"),
         ([], "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name"),
-        (["--config_name", "crossvit_tinny_240"], "The published architectures are crossvit_tiny_240"),
+        (["--config_name", "crossvit_tinny_240"], "Did you mean crossvit_tiny_240\\?"),
+        (["--config_name", "timm/crossvit_tinny_240.in1k"], "Did you mean 'timm/crossvit_tiny_240.in1k'\\?"),
+        (["--model_name_or_path", "crossvit_tinny_240"], "Did you mean timm/crossvit_tiny_240.in1k\\?"),
     ):
         with pytest.raises(SystemExit, match=message):
             run_here(script, *rest, *model)

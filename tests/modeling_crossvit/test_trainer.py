@@ -21,6 +21,7 @@ tests/examples/test_nothing_lost.py kills whole runs.
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from accelerate import PartialState
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_utils import HPSearchBackend
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.data import ImageData
@@ -36,7 +38,9 @@ from crossvit.trainer import (
     COMPLETE,
     CompleteCheckpoints,
     CrossViTTrainer,
+    ModelArguments,
     check_run,
+    complete_checkpoints,
     compute_metrics,
     draw,
     draw_training,
@@ -195,6 +199,43 @@ def test_trainer_must_not_remove_checkpoints(tmp_path):
         CompleteCheckpoints(2).on_train_begin(arguments, TrainerState(), None)
 
 
+@pytest.mark.parametrize("name", [None, "trial [a]"])
+def test_hyperparameter_search(config, tmp_path, monkeypatch, name):
+    """Each trial keeps as many checkpoints as were asked for, in its own folder. Those of another run in the folder above stay as they are."""
+    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: {})  # optuna is not installed
+    save(tmp_path, 9, limit=None)
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=3, save_steps=1, per_device_train_batch_size=1, report_to="none", use_cpu=True, disable_tqdm=True
+    )  # fmt: skip
+    images = [{"pixel_values": torch.zeros(3, 48, 48), "labels": label} for label in range(3)]
+    trainer = CrossViTTrainer(
+        None, arguments, train_dataset=images, callbacks=[CompleteCheckpoints(2)], model_init=lambda: CrossViTForImageClassification(config)
+    )  # fmt: skip
+    trainer.hp_search_backend, trainer.hp_space = HPSearchBackend.OPTUNA, lambda trial: {}
+    trainer.hp_name = name and (lambda trial: f"{name} {trial.number}")
+    folders = [tmp_path / (f"{name} {number}" if name else f"run-{number}") for number in range(2)]
+    save(folders[1], 7, limit=None)  # of an earlier search
+    for number in range(2):
+        trainer.train(trial=SimpleNamespace(number=number, params={}))
+    for folder in folders:
+        assert {path.name for path in complete_checkpoints(folder)} == {"checkpoint-2", "checkpoint-3"}
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_training_in_16_bits_is_a_warning(config, tmp_path, dtype):
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, save_strategy="no", report_to="none", use_cpu=True)
+    images = [{"pixel_values": torch.zeros(3, 48, 48, dtype=dtype), "labels": 0}] * 8
+    model = CrossViTForImageClassification(config).to(dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CrossViTTrainer(model, arguments, train_dataset=images).train()
+        is_warned = [
+            str(dtype) in str(warning.message) for warning in caught if "weights to train" in str(warning.message)
+        ]
+        assert is_warned == ([] if dtype == torch.float32 else [True])
+
+
 # --- runs, models and reports ---
 
 
@@ -247,6 +288,6 @@ def test_another_image_size_keeps_the_preprocessing(tmp_path):
         CrossViTImageProcessor(size=size, crop_size={"height": 240, "width": 240}, resample=2).save_pretrained(
             tmp_path / name
         )
-        changed = load(str(tmp_path / name), config, 480, {})
+        changed = load(ModelArguments(str(tmp_path / name), image_size=480), config)
         assert {side: changed.size[side] for side in expected} == expected and changed.resample == 2
         assert changed.crop_size["height"] == changed.crop_size["width"] == 480
