@@ -23,7 +23,8 @@ Classify any number of images with Ray Data, on this machine or on a cluster.
 best `labels` and `scores`, `embedding` on request, and `error` for an image that cannot be read.
 
 After an interruption, the same command continues with the images that are missing. Ray Data records which are done, and starts a worker that
-dies again. At the end all rows are counted: none is missing, and none is there twice.
+dies again. At the end all rows are counted: none is missing, and none is there twice. Given again later, the command classifies new and changed
+images, and takes out the rows of images that are gone. It knows a file by its path, size and time, and rows of a file by the file's.
 """
 
 import json
@@ -47,6 +48,7 @@ import torch
 from filelock import FileLock, Timeout
 from huggingface_hub.utils.sha import sha_fileobj
 from PIL import Image
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.data.block import BlockMetadata
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, ReadTask
@@ -55,7 +57,10 @@ from tqdm import tqdm
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor, optimize
 from crossvit.configuration.files import replace_file
+from crossvit.configuration.image_files import existing_path, image_mode
+from crossvit.configuration.stopping import NO_SPACE, no_space, resumable
 from crossvit.data import Part, decode_jpegs, list_parts, read_image
+from crossvit.data.classes import counted, listed
 from crossvit.inference.backends import load_exported
 from crossvit.inference.scores import scores_of
 from crossvit.trainer import parse_arguments
@@ -103,6 +108,11 @@ class Arguments:
     token: str | None = field(
         default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
     )
+
+    def __post_init__(self):
+        for name in ("model", "images", "output_dir", "cache_dir"):
+            if (path := getattr(self, name)) is not None:
+                setattr(self, name, os.path.expanduser(path))
 
     @property
     def download(self) -> dict[str, str | None]:
@@ -160,12 +170,16 @@ class ImageDatasource(Datasource):
 
 
 def load_image_processor(arguments: Arguments) -> tuple[CrossViTImageProcessor, tuple[int, ...]]:
-    """The image processor, and the shape that it gives to all images, (3, H, W)."""
+    """The image processor, and the shape that it gives to all images, (channels, H, W)."""
     try:
+        config = CrossViTConfig.from_pretrained(arguments.model, **arguments.download)
         image_processor = CrossViTImageProcessor.from_pretrained(arguments.model, **arguments.download)
+        mode = image_mode(config, image_processor)
     except (OSError, ValueError) as error:
         raise SystemExit(f"The model cannot be loaded: {error}") from error
-    probes = [Image.new("RGB", size) for size in ((300, 200), (200, 300))]
+    if arguments.decode_on_gpu and mode != "RGB":
+        raise SystemExit("--decode_on_gpu is for models of colour images: leave it out.")
+    probes = [Image.new(mode, size) for size in ((300, 200), (200, 300))]
     first, second = (image_processor(probe, return_tensors="np").pixel_values.shape[1:] for probe in probes)
     if first != second:
         raise SystemExit(
@@ -179,16 +193,17 @@ def decode(
     batch: dict[str, np.ndarray], image_processor: CrossViTImageProcessor, shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
     """
-    Turns encoded images into bytes of pixels, (B, 3, H, W), resized and cropped but not normalized: a quarter of the size for the way to the
+    Turns encoded images into bytes of pixels, (B, channels, H, W), resized and cropped but not normalized: a quarter of the size for the way to the
     model. They are zero where `error` says why there are none.
     """
     pixels = np.zeros((len(batch["image"]), *shape), np.uint8)
+    mode = "L" if len(pixels[0]) == 1 else "RGB"
     errors = [error or "" for error in batch["error"]]
     for index, (path, encoded) in enumerate(zip(batch["path"], batch["bytes"])):
         if errors[index]:
             continue
         try:
-            image = read_image({"path": path, "bytes": encoded})
+            image = read_image({"path": path, "bytes": encoded}, mode=mode)
             resized = image_processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
             pixels[index] = resized.pixel_values[0]
         except Exception as error:
@@ -202,7 +217,7 @@ def read_files(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     errors = [error or "" for error in batch["error"]]
     for index, (path, content) in enumerate(zip(batch["path"], batch["bytes"])):
         try:
-            encoded[index] = content if path is None or errors[index] else Path(path).read_bytes()
+            encoded[index] = content if path is None or errors[index] else Path(existing_path(path)).read_bytes()
         except OSError as error:
             errors[index] = str(error)
     return {"image": batch["image"], "error": np.array(errors), "encoded": encoded}
@@ -280,6 +295,10 @@ class Classifier:
 # --- the job ---
 
 
+# What each input was, beside the predictions.
+INPUTS = "inputs.parquet"
+
+
 def absolute(name: str) -> str:
     """The absolute path of a file, folder or pattern of files that exists; other names as they are, because they are the Hub's."""
     path = os.path.abspath(name)
@@ -296,8 +315,8 @@ def file_hash(path: Path) -> str:
         return sha_fileobj(file).hex()[:16]
 
 
-def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
-    """All that decides what the rows are. A folder takes the rows of one job alone."""
+def describe_job(arguments: Arguments) -> dict:
+    """All that decides what the row of an image is. A folder takes the rows of one job alone."""
     config = CrossViTConfig.from_pretrained(arguments.model, **arguments.download)
     folder = Path(arguments.model)
     # The model card is left out, because evaluate_model.py may have written into it in between.
@@ -306,20 +325,30 @@ def describe_job(arguments: Arguments, parts: list[Part]) -> dict:
     return {
         **{
             name: options[name]
-            for name in ("model", "images", "split", "top_k", "embeddings", "dtype", "decode_on_gpu")
+            for name in (
+                "model",
+                "images",
+                "split",
+                "image_column_name",
+                "top_k",
+                "embeddings",
+                "dtype",
+                "decode_on_gpu",
+            )
         },
         "model_commit": getattr(config, "_commit_hash", None),
         "model_files": {file.name: file_hash(file) for file in files},
-        "number_of_images": None if any(part.length is None for part in parts) else sum(part.length for part in parts),
     }
 
 
 def check_job(job: dict, output: Path):
     """Ends the program if the folder holds predictions of another job."""
     file = output / "job.json"
-    if not file.exists():
+    if not file.exists() or not (output / INPUTS).exists():
         if output.exists() and any(output.glob("predictions/*")):
-            raise SystemExit(f"{output} holds predictions, but not the job.json of a job: give another --output_dir.")
+            raise SystemExit(
+                f"{output} holds predictions, but not the job.json and {INPUTS} of a job: give another --output_dir."
+            )
         output.mkdir(parents=True, exist_ok=True)
         with replace_file(file) as temporary:
             temporary.write_text(json.dumps(job, indent=2))
@@ -331,6 +360,61 @@ def check_job(job: dict, output: Path):
             + "; ".join(f"{name} was {found.get(name)} and is {job[name]}" for name in other)
             + ". Give another --output_dir, or remove this one."
         )
+
+
+def describe_inputs(parts: list[Part]) -> dict[str, tuple[int, int]]:
+    """The size in bytes and the time of each input, by the name with which the names of its images begin. -1 stands for a file that is gone."""
+    inputs = {}
+    for part in parts:
+        for name, files in part.inputs.items():
+            if name not in inputs:
+                try:
+                    found = [os.stat(existing_path(file)) for file in files]
+                except OSError:
+                    inputs[name] = (-1, -1)
+                else:
+                    inputs[name] = (
+                        sum(file.st_size for file in found),
+                        max((file.st_mtime_ns for file in found), default=0),
+                    )
+    return inputs
+
+
+def is_of(image: str, inputs: set[str]) -> bool:
+    """Whether an image is one of the inputs, or lies in one of them."""
+    while image and image not in inputs:
+        image = image.rpartition("/")[0]
+    return image != ""
+
+
+def update_inputs(inputs: dict[str, tuple[int, int]], output: Path):
+    """
+    Takes the rows of inputs that are gone or have changed out of the predictions, and out of what Ray has recorded as finished. The list of
+    inputs is written last, so that all of this is done again if it is interrupted.
+    """
+    file = output / INPUTS
+    if file.exists():
+        names, *values = (column.to_pylist() for column in pq.read_table(file).columns)
+        earlier = dict(zip(names, zip(*values)))
+        new = [name for name in inputs if name not in earlier]
+        changed = [name for name in inputs if earlier.get(name, inputs[name]) != inputs[name]]
+        gone = [name for name in earlier if name not in inputs]
+        for what, names in (("new", new), ("changed", changed), ("gone", gone)):
+            if names:
+                print(f"{what} since the last run: {listed(names, 3)}")
+        stale = {*changed, *gone}
+        # First the predictions: an image that is finished and has no row would be lost.
+        for rows in [*output.glob("predictions/*.parquet"), *output.glob("finished/*.parquet")] if stale else ():
+            table = pq.ParquetFile(rows).read()
+            kept = [not is_of(image, stale) for image in table["image"].to_pylist()]
+            if not any(kept):
+                rows.unlink()
+            elif not all(kept):
+                with replace_file(rows) as temporary:
+                    pq.write_table(table.filter(pa.array(kept)), temporary)
+    sizes, times = zip(*inputs.values())
+    with replace_file(file) as temporary:
+        pq.write_table(pa.table({"name": list(inputs), "size": sizes, "time": times}), temporary)
 
 
 def check_reachable(address: str):
@@ -353,8 +437,9 @@ def start_ray(address: str | None):
             ray.init("local", num_cpus=2, include_dashboard=False, **options)
         return
     try:
-        check_reachable(address)
-        ray.init(address, **options)
+        found = canonicalize_bootstrap_address_or_die(address) if address == "auto" else address
+        check_reachable(found)
+        ray.init(found, **options)
     except Exception as error:
         raise SystemExit(
             f"--address {address}: no Ray cluster can be reached there ({error}). Start one with `ray start --head`, set "
@@ -441,6 +526,48 @@ def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, 
     return rows, Counter(table["label"].to_pylist())
 
 
+def reason_of(error: ray.exceptions.RayError, kept: str) -> str:
+    """The last line of an error of Ray, which has the traceback of a process of its own above it."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+        return no_space(cause, kept)
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return f"The job stopped: {lines[-1]}. The same command goes on from here."
+
+
+def work(arguments: Arguments, output: Path, kept: str):
+    """Classifies the images that have no row, and prints the number of images of each class."""
+    image_processor, shape = load_image_processor(arguments)
+    size, split, column = arguments.rows_per_file, arguments.split, arguments.image_column_name
+    try:
+        parts = list_parts(arguments.images, size, split, column, output, **arguments.download)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    lengths = [part.length for part in parts]
+    number_of_images = None if None in lengths else sum(lengths)
+    check_job(describe_job(arguments), output)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            update_inputs(describe_inputs(parts), output)
+            if count_finished(output) != number_of_images:
+                start_ray(arguments.address)
+                # Ray has put its own handler of SIGTERM in the place of that of this script.
+                with resumable(kept), show_progress(output, number_of_images):
+                    classify(arguments, parts, image_processor, shape, output)
+                ray.shutdown()
+            rows, labels = check_predictions(output, number_of_images)
+    except ray.exceptions.RayError as error:
+        raise SystemExit(reason_of(error, kept)) from error
+    except Timeout as error:
+        raise SystemExit(
+            f"Another run of this script is writing to {output}: wait for it, or give another --output_dir."
+        ) from error
+    print(f"{counted(rows, 'image')}, of which {labels.pop(None, 0)} cannot be read; the column error says why")
+    for label, count in labels.most_common(10):
+        print(f"{count:8d}  {label}")
+    print(f"predictions: {output / 'predictions'}")
+
+
 def main():
     (arguments,) = parse_arguments(Arguments, description=__doc__.split("\n\n")[0])
     # Workers run in other folders.
@@ -450,33 +577,10 @@ def main():
             raise SystemExit(f"--{name} must be at least 1, got {value}.")
     if arguments.embeddings and is_exported(arguments.model):
         raise SystemExit("--embeddings needs a model of PyTorch: an exported program gives the logits alone.")
-    size, split, column = arguments.rows_per_file, arguments.split, arguments.image_column_name
-    try:
-        parts = list_parts(arguments.images, size, split, column, **arguments.download)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    image_processor, shape = load_image_processor(arguments)
     output = Path(arguments.output_dir)
-    job = describe_job(arguments, parts)
-    check_job(job, output)
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            if count_finished(output) != job["number_of_images"]:
-                start_ray(arguments.address)
-                with show_progress(output, job["number_of_images"]):
-                    classify(arguments, parts, image_processor, shape, output)
-                ray.shutdown()
-            rows, labels = check_predictions(output, job["number_of_images"])
-    except ray.exceptions.RayError as error:
-        raise SystemExit(f"The job stopped. The same command goes on from here. The error: {error}") from error
-    except Timeout as error:
-        raise SystemExit(
-            f"Another run of this script is writing to {output}: wait for it, or give another --output_dir."
-        ) from error
-    print(f"{rows} images, of which {labels.pop(None, 0)} cannot be read; the column error says why")
-    for label, count in labels.most_common(10):
-        print(f"{count:8d}  {label}")
-    print(f"predictions: {output / 'predictions'}")
+    kept = f"the rows that are done are in {output}"
+    with resumable(kept):
+        work(arguments, output, kept)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def find_files(images: str, excluded: Path | None = None) -> tuple[str | None, l
     The kind of the files of a folder or pattern, "image", ".parquet" or ".tar", and their paths; None if there are none. What a folder has
     besides them is printed.
     """
-    endings, by_kind = image_endings(), {"image": [], ".parquet": [], ".tar": []}
+    endings = image_endings()
+    by_kind: dict[str, list[str]] = {"image": [], ".parquet": [], ".tar": []}
     folder = Path(images)
     if folder.is_dir():
         below, left_out = files_below(

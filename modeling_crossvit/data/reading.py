@@ -54,15 +54,16 @@ def has_wide_values(opened: Image.Image) -> bool:
     return opened.mode.startswith(("I", "F"))
 
 
-def read_image(image: dict | None, image_range: list[float] | None = None) -> Image.Image:
+def read_image(image: dict | None, image_range: list[float] | None = None, mode: str = "RGB") -> Image.Image:
     """
-    Decodes an image to RGB as transformers' `load_image` does: turned upright by its EXIF orientation; of an animation, the first
+    Decodes an image as transformers' `load_image` does: turned upright by its EXIF orientation; of an animation, the first
     frame.
 
     Args:
         image: The encoded image, `{"path": ..., "bytes": ...}`, one of them not None.
         image_range: The darkest and the brightest value of images with more than 8 bits per channel. They become 0 and 255. Without
             it, all values above 255 become white, as in pipelines.
+        mode: "RGB", or "L" for grey. `crossvit.configuration.image_files.image_mode` has that of a model.
 
     Raises:
         ValueError: If the image cannot be decoded. The message names the image.
@@ -76,8 +77,8 @@ def read_image(image: dict | None, image_range: list[float] | None = None) -> Im
                 values = (np.asarray(opened, dtype=np.float64) - low) * 255 / (high - low)
                 scaled = Image.fromarray(np.nan_to_num(values).clip(0, 255).round().astype(np.uint8))
                 scaled.info["exif"] = opened.getexif().tobytes()
-                return load_image(scaled)
-            return load_image(opened)
+                return load_image(scaled).convert(mode)
+            return load_image(opened).convert(mode)
     # Broken files make Pillow raise many kinds of exceptions.
     except Exception as error:
         raise ValueError(f"{image_name(image)} cannot be read: {error}. {ADVICE}.") from error

@@ -139,7 +139,9 @@ def from_lists(
         labels = [label if isinstance(label, list) else [label] for label in labels]
     # Arrow takes UTF-8 alone.
     images = [{"path": printable_name(path), "bytes": None} for path in paths]
-    labels = [list(map(printable_name, label)) if multi_label else printable_name(label) for label in labels]
+    labels = [
+        list(map(printable_name, label)) if isinstance(label, list) else printable_name(label) for label in labels
+    ]
     table = Dataset.from_dict({"image": images, "label": labels}, features(multi_label))
     return Split(table, multi_label, None, places, left_out or Counter())
 

@@ -237,6 +237,68 @@ def test_every_image_has_a_row_with_the_numbers_of_the_pipeline_or_an_error(
         run_here(*same)
 
 
+def test_a_job_given_again_after_images_changed(run, classify, tmp_path):
+    """Of one folder and of one parquet file: new and changed inputs are computed, rows without an input go, the others stay."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for photo in PHOTOS[:6]:
+        shutil.copy(photo, folder)
+    weird = folder / os.fsdecode(b"caf\xe9.png")  # not UTF-8
+    shutil.copy(PHOTOS[6], weird)
+    output, _ = run(folder, "--rows_per_file", 2)
+    before = rows_of(output)
+    assert before.keys() == {*(str(folder / photo.name) for photo in PHOTOS[:6]), f"{folder}/caf\\xe9.png"}
+    assert_same_scores(before[f"{folder}/caf\\xe9.png"], classify(str(PHOTOS[6])))
+    gone, changed, new = (folder / photo.name for photo in (PHOTOS[0], PHOTOS[1], PHOTOS[7]))
+    gone.unlink()
+    shutil.copy(PHOTOS[7], new)
+    shutil.copy(PHOTOS[8], changed)
+    _, printed = run(folder, "--rows_per_file", 2)
+    for what, path in (("new", new), ("changed", changed), ("gone", gone)):
+        assert f"{what} since the last run: {path}\n" in printed
+    rows = rows_of(output)
+    assert rows.keys() == {*before, str(new)} - {str(gone)}
+    assert_same_scores(rows.pop(str(new)), classify(str(new)))
+    assert_same_scores(rows.pop(str(changed)), classify(str(changed)))
+    assert rows == {name: before[name] for name in rows}
+
+
+@pytest.mark.parametrize("interrupted_at", [0, 1, 2, None])
+def test_rows_of_a_parquet_file_that_was_replaced(script, monkeypatch, tmp_path, interrupted_at):
+    """All of its rows go, also where the change of one of the three files is interrupted. Other files keep theirs."""
+    update, output = script["update_inputs"], tmp_path / "output"
+    first, other = (tmp_path / name for name in ("a.parquet", "a.parquet.old.parquet"))
+    for file in (first, other):
+        pq.write_table(pa.table({"image": [encoded(photo) for photo in PHOTOS[:3]]}), file)
+    for name in ("predictions", "finished"):
+        (output / name).mkdir(parents=True)
+        for number, images in enumerate(([f"{first}/0", f"{other}/0"], [f"{other}/1", f"{other}/2"], [f"{first}/1"])):
+            pq.write_table(pa.table({"image": images}), output / name / f"{number}.parquet")
+
+    def inputs() -> dict:
+        return script["describe_inputs"](list_parts(str(tmp_path / "*.parquet"), size=9))
+
+    update(inputs(), output)
+    assert len(rows_of(output)) == 5
+    pq.write_table(pa.table({"image": [encoded(PHOTOS[3])]}), first)
+    if interrupted_at is not None:
+        replaced, original = [], update.__globals__["replace_file"]
+
+        def replace_file(file):
+            replaced.append(file)
+            if len(replaced) > interrupted_at:
+                raise KeyboardInterrupt
+            return original(file)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setitem(update.__globals__, "replace_file", replace_file)
+            update(inputs(), output)
+    update(inputs(), output)
+    for name in ("predictions", "finished"):
+        kept = pq.read_table(output / name)["image"].to_pylist()
+        assert sorted(kept) == [f"{other}/{number}" for number in range(3)]
+
+
 def test_shards_on_a_cluster_with_embeddings(run, model, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_ADDRESS", "")
@@ -402,7 +464,7 @@ def test_a_cluster_gets_absolute_paths(script, monkeypatch, tmp_path):
     assert absolute("uoft-cs/cifar10") == "uoft-cs/cifar10"
 
 
-def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
+def test_mistakes_are_named_before_the_work_starts(run_here, model, monkeypatch, tmp_path):
     def run(images, *options, model=model):
         run_here(
             "batch_inference.py", "--model", model, "--images", images, "--output_dir", tmp_path / "output", *options
@@ -422,10 +484,12 @@ def test_mistakes_are_named_before_the_work_starts(run_here, model, tmp_path):
         run(tmp_path / "data.parquet")
     with pytest.raises(SystemExit, match="no column of images named picture in .*; the columns are image, img"):
         run(tmp_path / "data.parquet", "--image_column_name", "picture")
-    with pytest.raises(
-        SystemExit, match="127.0.0.1:9: no Ray cluster can be reached there .*refused.*`ray start --head`"
-    ):
-        run(folder, "--address", "127.0.0.1:9")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # what `auto` finds
+    for address in ("127.0.0.1:9", "auto"):
+        with pytest.raises(
+            SystemExit, match=f"{address}: no Ray cluster can be reached there .*refused.*`ray start --head`"
+        ):
+            run(folder, "--address", address)
     with pytest.raises(SystemExit, match="The model cannot be loaded: .*missing"):
         run(folder, model=tmp_path / "missing")
     with pytest.raises(SystemExit, match="--top_k must be at least 1, got 0"):
