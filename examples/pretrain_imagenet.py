@@ -82,13 +82,13 @@ from crossvit.trainer import (
     PICTURE,
     ModelArguments,
     StopSignals,
+    check_model,
     check_run,
     compute_metrics,
     draw,
     draw_training,
     end_after_signal,
     load_checkpoint,
-    load_config,
     load_model,
     parse_arguments,
     plain_errors,
@@ -406,7 +406,7 @@ def prepare(
     output, workers = Path(training.output_dir), training.dataloader_num_workers
     # Before the images, which may take long.
     check_writable(output)
-    load_config(load_arguments)
+    check_model(load_arguments)
     if accelerator.is_main_process:
         training.create_repository()
     download = {"cache_dir": load_arguments.cache_dir, "token": load_arguments.token}

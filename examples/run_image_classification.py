@@ -51,12 +51,12 @@ from crossvit.trainer import (
     CrossViTTrainer,
     ModelArguments,
     StopSignals,
+    check_model,
     check_run,
     compute_metrics,
     draw,
     draw_training,
     last_complete_checkpoint,
-    load_config,
     load_model,
     parse_arguments,
     plain_errors,
@@ -283,7 +283,7 @@ def prepare(
     output, workers = Path(training.output_dir), training.dataloader_num_workers
     # Before the images, which may take long.
     check_writable(output)
-    load_config(arguments, training.do_train)
+    check_model(arguments, training.do_train)
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}
     data = load_images(data_arguments, training.seed, output, training.do_train, workers, **download)
     if training.do_eval and "validation" not in data.splits:

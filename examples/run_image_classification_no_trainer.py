@@ -54,13 +54,13 @@ from crossvit.trainer import (
     PICTURE,
     ModelArguments,
     StopSignals,
+    check_model,
     check_run,
     compute_metrics,
     draw,
     draw_training,
     end_after_signal,
     load_checkpoint,
-    load_config,
     load_model,
     parse_arguments,
     plain_errors,
@@ -282,7 +282,7 @@ def prepare(
     output, workers = Path(training.output_dir), training.dataloader_num_workers
     # Before the images, which may take long.
     check_writable(output)
-    load_config(arguments)
+    check_model(arguments)
     if accelerator.is_main_process:
         training.create_repository()
     download = {"cache_dir": arguments.cache_dir, "token": arguments.token}

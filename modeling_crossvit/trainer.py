@@ -18,7 +18,7 @@ run. In addition, what the training scripts of `examples/` share: options, the m
     checkpoints    of `Trainer`: CompleteCheckpoints; of a loop with `accelerate`: save_checkpoint, load_checkpoint, end_after_signal,
                    trained_weights
     runs           check_run
-    models         ModelArguments, load_config, load_model
+    models         ModelArguments, check_model, load_model
     reports        compute_metrics, draw, draw_training, print_results
     options        parse_arguments, plain_errors
 """
@@ -160,9 +160,8 @@ class CrossViTTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in transformers. DeepSpeed keeps weights in 32 bits of its own; elsewhere 16 bits are too few, and a warning says so."""
-        dtypes = (
-            {str(weight.dtype) for weight in self.model.parameters() if weight.requires_grad}
-        )
+        model: Any = self.model
+        dtypes = {str(weight.dtype) for weight in model.parameters() if weight.requires_grad}
         if not self.is_deepspeed_enabled and dtypes & {"torch.bfloat16", "torch.float16"}:
             warnings.warn(
                 f"The weights to train are in {' and '.join(sorted(dtypes))}, in which small updates are lost or overflow. Load the model with "
@@ -386,14 +385,13 @@ def branch_image_sizes(config: CrossViTConfig, image_size: int) -> list[int]:
 
 def load_config(arguments: ModelArguments, training: bool = True) -> CrossViTConfig:
     """
-    The configuration of a model or of a published architecture, with the image size and drop path rate of the arguments. Scripts call this
-    before they look at images, which may take long, so that a misspelled name shows at once.
+    The configuration of a model or of a published architecture, with the image size and drop path rate of the arguments.
 
     Raises:
         ValueError: If no weights or no configuration are named, if they cannot be had, or if the image size does not fit.
     """
-    if arguments.model_name_or_path in CROSSVIT_VARIANTS:
-        name = arguments.model_name_or_path
+    name = arguments.model_name_or_path
+    if name in CROSSVIT_VARIANTS:
         raise ValueError(
             f"--model_name_or_path {name} names an architecture, expected weights. Give --model_name_or_path timm/{name}.in1k for the weights "
             f"that timm has published, or --config_name {name} for random weights."
@@ -440,7 +438,7 @@ def set_classes(config: CrossViTConfig, classes: Sequence[str]) -> None:
 
 def load_image_processor(arguments: ModelArguments, config: CrossViTConfig) -> CrossViTImageProcessor:
     """The model's own image processor. Another image size keeps all other settings, and the part of the image that is shown."""
-    name = arguments.image_processor_name or arguments.model_name_or_path or arguments.config_name
+    name = arguments.image_processor_name or arguments.model_name_or_path or arguments.config_name or ""
     if name in CROSSVIT_VARIANTS:
         return CrossViTImageProcessor.from_image_size(config.branch_image_size(0)[0])
     try:
@@ -454,6 +452,16 @@ def load_image_processor(arguments: ModelArguments, config: CrossViTConfig) -> C
     sides = {side: round(scale * size[side]) for side in ("shortest_edge", "height", "width") if size[side]}
     crop_size = {"height": image_size, "width": image_size}
     return CrossViTImageProcessor.from_dict(image_processor.to_dict(), size=sides, crop_size=crop_size)
+
+
+def check_model(arguments: ModelArguments, training: bool = True) -> None:
+    """
+    Loads the small files of a model, so that a mistake in a name shows before the images are looked at, which may take long.
+
+    Raises:
+        ValueError: As `load_model`.
+    """
+    load_image_processor(arguments, load_config(arguments, training))
 
 
 def load_model(
@@ -606,10 +614,12 @@ def draw_training(
     figure, (axes,) = plt.subplots(1, columns, figsize=(1 + 5 * columns, 4.6), layout="constrained", squeeze=False)
     for axis, keys in zip(axes, panels):
         for key in keys:
-            steps, values = zip(*[(entry["step"], entry[key]) for entry in log if key in entry] or [((), ())])
-            axis.plot(steps, values, marker="." if len(steps) < 40 else None, label=curves[key])
+            points = [(entry["step"], entry[key]) for entry in log if key in entry]
+            if points:
+                axis.plot(*zip(*points), marker="." if len(points) < 40 else None, label=curves[key])
         axis.set_xlabel("step")
-        axis.legend()
+        if axis.lines:
+            axis.legend()
         axis.set_ylabel("loss" if "loss" in keys else curves[keys[0]])
     if labels is not None:
         few = len(classes) <= MAX_NAMES
@@ -633,8 +643,8 @@ def print_results(model: Path, picture: Path, data: ImageData) -> None:
     if is_saved:
         print(f"model: {model}")
         images = next(iter(reversed(data.splits.values())))
-        path = images[0]["image"]["path"] if isinstance(images, Dataset) else None
-        image = path if path and path.isprintable() and Path(path).exists() else "IMAGE"
+        file = images[0]["image"]["path"] if isinstance(images, Dataset) else None
+        image = file if file and file.isprintable() and Path(file).exists() else "IMAGE"
         print(
             f"What it says of an image, and where it looks: python -m crossvit.explain {shlex.join([str(model), image])}"
         )
@@ -732,6 +742,7 @@ __all__ = [
     "CrossViTTrainer",
     "ModelArguments",
     "StopSignals",
+    "check_model",
     "check_run",
     "compute_metrics",
     "draw",
@@ -739,7 +750,6 @@ __all__ = [
     "end_after_signal",
     "last_complete_checkpoint",
     "load_checkpoint",
-    "load_config",
     "load_model",
     "parse_arguments",
     "plain_errors",

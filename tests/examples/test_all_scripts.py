@@ -21,22 +21,27 @@ pipelines give. The Trainer script stands for the four where they share the code
 
 import json
 import os
+import re
+import resource
 import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib.figure
 import psutil
 import pytest
 import torch
+from hub_server import card_errors
 from PIL import Image
 from safetensors.torch import load_file
 from small_models import small_config
 from transformers import pipeline
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.trainer import last_complete_checkpoint
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -194,6 +199,94 @@ def test_a_script_runs_alone(command, digits, tmp_path, script):
     assert {path.name for path in alone.iterdir()} == {script}
 
 
+@ALL_SCRIPTS
+def test_a_run_says_where_its_results_are(command, run_here, digits, tmp_path, script):
+    """And what to type next: it can be typed as it is."""
+    folder = model_folder(script, tmp_path / "out")
+    (*_, picture, card, model, following) = run_here(script, *command(script, digits)).splitlines()
+    assert model == f"model: {folder}" and card == f"model card: {folder}/README.md"
+    assert Path(picture.removeprefix("picture: ")) in (tmp_path / "out").glob("*.png")
+    module, *arguments = following.split(" python -m ")[1].split()
+    assert module == "crossvit.explain" and arguments[0] == str(folder)
+    assert Path(arguments[1]).parent.parent == digits / "validation" and Path(arguments[1]).is_file()
+    assert not card_errors((folder / "README.md").read_text())
+
+
+# --- mistakes ---
+
+
+@ALL_SCRIPTS
+def test_the_output_and_the_model_are_looked_at_before_the_images(command, run_here, digits, tmp_path, script, capsys):
+    (tmp_path / "file").touch()
+    mistakes = [
+        (["--output_dir", f"{tmp_path}/file/out"], f"{tmp_path}/file/out cannot be written to: Not a directory.")
+    ]
+    if script != "quickstart.py":
+        mistakes.append((["--model_name_or_path", f"{tmp_path}/modle"], f"Did you mean '{tmp_path}/model'?"))
+        mistakes.append(
+            (["--image_processor_name", f"{tmp_path}/modle"], "Name an image processor with --image_processor_name")
+        )
+    for options, message in mistakes:
+        with pytest.raises(SystemExit) as error:
+            run_here(script, *command(script, digits, *options))
+        assert message in str(error.value)
+        assert "train: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", ["--learning_rate fast", "--lr_scheduler_type none", "--report_to nobody", "absent.json", "broken.json", "unknown.json"])  # fmt: skip
+@pytest.mark.parametrize("script", list(SCRIPTS)[1:])
+def test_wrong_values_are_no_tracebacks(command, run_here, digits, tmp_path, monkeypatch, capsys, script, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "unknown.json").write_text('{"train_dri": "x"}')
+    if script == "pretrain_imagenet.py" and "scheduler" in options:
+        options = "--recipe none"
+    arguments = [options] if options.endswith(".json") else command(script, digits, *options.split())
+    with pytest.raises(SystemExit) as error:
+        run_here(script, *arguments)
+    assert re.search(r"fast|none|nobody|No such file|Expecting|train_dri", f"{error.value}{capsys.readouterr().err}")
+
+
+@ALL_SCRIPTS
+def test_a_full_disk_is_called_so(command, run_here, digits, tmp_path, script):
+    """Files are limited to 4 KiB: when the model or a checkpoint is saved, and, if there was one, when the model is saved once more."""
+    out, before = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def run_on_a_full_disk() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            with pytest.raises(SystemExit) as error:
+                run_here(script, *command(script, digits))
+            return str(error.value)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    full = f"The disk of {out} is full, or your part of it. Make space; then the same command"
+    assert run_on_a_full_disk() == f"{full} starts from the beginning."
+    printed = run_here(script, *command(script, digits))
+    if script != "quickstart.py":
+        last = last_complete_checkpoint(out)
+        assert "continuing from" not in printed and last is not None
+        assert run_on_a_full_disk() == f"{full} continues from {last}."
+        assert f"continuing from {last}" in run_here(script, *command(script, digits))
+    CrossViTForImageClassification.from_pretrained(model_folder(script, out))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_tilde_in_quotes(command, run_here, digits, tmp_path, monkeypatch, script):
+    """The shell leaves it as it is. It stands for the home folder in every option."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "digits").symlink_to(digits)
+    (tmp_path / "map.json").write_text(json.dumps({"one": "1"}))
+    arguments = [argument.replace(str(tmp_path), "~") for argument in command(script, tmp_path / "digits")]
+    assert sum(argument.startswith("~") for argument in arguments) == (2 if script == "quickstart.py" else 3)
+    if script != "quickstart.py":
+        arguments += ["--label_map", "~/map.json", "--cache_dir", "~/cache", "--image_processor_name", "~/model"]
+    monkeypatch.chdir(tmp_path)
+    run_here(script, *arguments)
+    assert (model_folder(script, tmp_path / "out") / "model.safetensors").exists() and not Path("~").exists()
+
+
 def test_one_place_reads_images():
     """Pillow's `open` ignores the orientation that pipelines obey, so only `read_image` calls it, and the demo, which stands alone."""
     readers = {path.name for path in EXAMPLES.rglob("*.py") if "Image.open(" in path.read_text()}
@@ -260,6 +353,68 @@ def test_some_of_the_classes(evaluate, test_images):
 
 
 # --- training ---
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS)[1:])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_16_bits_are_trained_in_32(command, run_here, digits, saved_model, tmp_path, script, dtype):
+    """Rounded to bfloat16, 96 % of the weights stayed the same at this learning rate, and float16 became NaN."""
+    CrossViTForImageClassification.from_pretrained(saved_model, dtype=dtype).save_pretrained(saved_model)
+    rate = 1e-5 * 512 / 16 if script == "pretrain_imagenet.py" else 1e-5
+    run_here(script, *command(script, digits, "--learning_rate", str(rate)))
+    before, after = (load_file(folder / "model.safetensors") for folder in (saved_model, tmp_path / "out"))
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+    assert CrossViTConfig.from_pretrained(tmp_path / "out").dtype == torch.float32
+    backbone = [name for name in after if not name.startswith("classifier") and after[name].ndim == 2]
+    changed = [(before[name].float() != after[name]).float().mean().item() for name in backbone]
+    assert min(changed) > 0.9
+    with pytest.warns(UserWarning, match="weights to train") if script == TRAINER else nullcontext():
+        run_here(script, *command(script, digits, "--dtype", "bfloat16", output="asked"))
+    asked = load_file(tmp_path / "asked" / "model.safetensors")
+    assert {weight.dtype for weight in asked.values()} == {torch.bfloat16}
+
+
+def test_nothing_to_do(command, run_here, digits):
+    """A default switched on the evaluation."""
+    arguments = [argument for argument in command(TRAINER, digits) if argument not in ("--do_train", "--do_eval")]
+    arguments = arguments[: arguments.index("--eval_strategy")] + arguments[arguments.index("--eval_strategy") + 2 :]
+    with pytest.raises(SystemExit, match="Nothing to do: give --do_train, --do_eval or both"):
+        run_here(TRAINER, *arguments)
+
+
+def test_training_without_an_evaluation(command, run_here, digits, tmp_path):
+    """As in transformers' script, where there is no other split a part is held out, so that a later evaluation has fresh images."""
+    arguments = [argument for argument in command(TRAINER, digits / "train") if argument != "--do_eval"]
+    place = arguments.index("--eval_strategy")
+    printed = run_here(TRAINER, *arguments[:place], *arguments[place + 2 :])
+    assert "train: 51 images" in printed and "No image is evaluated, because --do_eval was not given." in printed
+    assert "eval_" not in (tmp_path / "out" / "all_results.json").read_text() and "accuracy" not in printed
+    assert (tmp_path / "out" / "training.png").exists()
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS)[1:])
+def test_all_images_are_trained_on(command, run_here, digits, digits_copy, tmp_path, script):
+    """With `--train_val_split 0`, and with one image of each class, because there is none to hold out."""
+    for name in ("one", "two", "four"):
+        for image in sorted((digits_copy / "train" / name).iterdir())[1:]:
+            image.unlink()
+    for number, (folder, options, counted) in enumerate((
+        (digits / "train", ["--train_val_split", "0"], "train: 60 images"),
+        (digits_copy / "train", [], "train: 3 images"),
+    )):  # fmt: skip
+        arguments = command(script, folder, *options, output=str(number))
+        if script == TRAINER:
+            with pytest.raises(SystemExit, match="There are no images to evaluate on: leave out --do_eval"):
+                run_here(script, *arguments)
+            arguments = [argument for argument in arguments if argument != "--do_eval"]
+        if script == "pretrain_imagenet.py" and number == 1:
+            arguments += ["--global_batch_size", "2", "--per_device_train_batch_size", "2"]
+        printed = run_here(script, *arguments)
+        assert counted in printed and "validation: " not in printed and "accuracy" not in printed
+        assert f"model: {tmp_path / str(number)}" in printed
+        assert {"README.md", "model.safetensors", "training.png", "all_results.json"} <= {
+            path.name for path in (tmp_path / str(number)).iterdir()
+        }
 
 
 def test_other_classes_get_new_heads(run_here, command, digits, saved_model, tmp_path):
