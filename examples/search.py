@@ -18,11 +18,13 @@ Find images that look alike, by the features of a model.
     python search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --query my_digit.png
     python search.py --model outputs/quickstart/model --folder outputs/quickstart/digits --duplicates 0.999
 
-The folder `--output_dir` receives the features in `index.npz`, so that later runs read new and changed images only, and the picture
+The folder `--output_dir` receives the features in `index.npz`, so that later runs read new and changed images only, also after Ctrl-C, and the picture
 `nearest.png` with the query and the images nearest to it. Similarity is the cosine of two images' features: 1 if they are equal.
 """
 
 import hashlib
+import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
@@ -31,13 +33,18 @@ import faiss
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 
 from crossvit import CrossViTImageProcessor, CrossViTModel, optimize
 from crossvit.configuration.files import check_writable, replace_file
+from crossvit.configuration.image_files import files_below, image_mode, printable_name
+from crossvit.configuration.stopping import Stopped, resumable
 from crossvit.data import read_image
-from crossvit.data.reading import decoding_error, image_endings
+from crossvit.data.classes import counted
+from crossvit.data.reading import decoding_error
+from crossvit.data.splits import left_out_line
 from crossvit.trainer import parse_arguments
 
 
@@ -59,9 +66,12 @@ class Extractor:
 
     def __init__(self, name: str):
         self.name = name
+        # Features need no classifier, and transformers would report at length that it was not used.
+        CrossViTModel._keys_to_ignore_on_load_unexpected = [r"^classifier\."]
         try:
             self.image_processor = CrossViTImageProcessor.from_pretrained(name)
             model = CrossViTModel.from_pretrained(name).eval()
+            self.mode = image_mode(model.config, self.image_processor)
         except (OSError, ValueError) as error:
             raise SystemExit(f"The model cannot be loaded: {error}") from error
         digest = hashlib.sha256(self.image_processor.to_json_string().encode())
@@ -70,8 +80,12 @@ class Extractor:
         self.identity = digest.hexdigest()
         self.model = optimize(model.to("cuda" if torch.cuda.is_available() else "cpu"))
 
+    def read(self, path: str | Path) -> Image.Image:
+        """An image file as the model takes it, in colour or grey."""
+        return read_image({"path": str(path)}, mode=self.mode)
+
     @torch.inference_mode()
-    def __call__(self, images: list) -> np.ndarray:
+    def __call__(self, images: list[Image.Image]) -> np.ndarray:
         """From PIL images to (images, features)."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.model.device)
         features = torch.nn.functional.normalize(self.model(**inputs).pooler_output.float(), dim=-1)
@@ -102,43 +116,60 @@ def load_index(file: Path, extractor: Extractor) -> dict[str, np.ndarray]:
     return dict(zip(keys.tolist(), features))
 
 
+def save_index(file: Path, extractor: Extractor, index: dict[str, np.ndarray]):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(file) as temporary:
+        np.savez(temporary, identity=extractor.identity, keys=list(index), features=np.stack(list(index.values())))
+
+
+def image_key(path: Path) -> str:
+    """What an image is in the index. A file that has changed, or one of another folder, has another key."""
+    try:
+        found = path.stat()
+    except OSError:  # a link to nothing, which cannot be read either
+        return str(path)
+    return f"{os.path.abspath(path)}|{found.st_size}|{found.st_mtime_ns}"
+
+
 def update_index(file: Path, folder: Path, extractor: Extractor) -> tuple[list[Path], np.ndarray]:
     """
     Reads the new and the changed images of a folder into the index, and takes out images that are gone. Images that cannot be read are
-    named and left out. The folder of the index is not looked at, although it may lie inside.
+    named and left out. The folder of the index is not looked at, although it may lie inside. After a signal, what was read is saved.
 
     Returns:
         The paths of all images, and their features, (images, features).
     """
-    known, keys, bad = load_index(file, extractor), {}, []
-    for path in sorted(folder.rglob("*")):
-        is_image = path.suffix.lower() in image_endings() and path.is_file()
-        if is_image and file.parent.resolve() not in path.resolve().parents:
-            # A file that has changed has another key.
-            keys[f"{path.relative_to(folder)}|{path.stat().st_size}|{path.stat().st_mtime_ns}"] = path
-    new = {}
+    known, new, bad = load_index(file, extractor), {}, []
+    files, left_out = files_below(folder, {file.parent.resolve(): "in --output_dir"})
+    if left_out:
+        print(f"left out: {left_out_line(Counter(left_out.values()))}")
+    keys = {image_key(folder / path): folder / path for path in files}
     unknown = [key for key in keys if key not in known]
-    for start in tqdm(range(0, len(unknown), BATCH_SIZE), desc="reading new images (batches)"):
-        images = {}
-        for key in unknown[start : start + BATCH_SIZE]:
-            try:
-                images[key] = read_image({"path": str(keys[key])})
-            except ValueError as error:
-                bad.append(f"left out, because it cannot be read: {keys[key]}: {error.__cause__}")
-        if images:
-            new.update(zip(images, extractor(list(images.values()))))
+    try:
+        for start in tqdm(range(0, len(unknown), BATCH_SIZE), desc="reading new images (batches)"):
+            images = {}
+            for key in unknown[start : start + BATCH_SIZE]:
+                try:
+                    images[key] = extractor.read(keys[key])
+                except ValueError as error:
+                    bad.append(
+                        f"left out, because it cannot be read: {printable_name(str(keys[key]))}: {error.__cause__}"
+                    )
+            if images:
+                new.update(zip(images, extractor(list(images.values()))))
+    except Stopped:
+        if new:
+            save_index(file, extractor, known | new)
+        raise
     known |= new
     known = {key: known[key] for key in keys if key in known}
-    print(*bad, f"{len(known)} images, {len(new)} of them read now", sep="\n")
+    print(*bad, f"{counted(len(known), 'image')}, {len(new)} of them read now", sep="\n")
     if not known:
         raise SystemExit(
             f"{folder} has no image that can be read. Expected files such as {folder}/photo.jpg, also in folders inside it."
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    features = np.stack(list(known.values()))
-    with replace_file(file) as temporary:
-        np.savez(temporary, identity=extractor.identity, keys=list(known), features=features)
-    return [keys[key] for key in known], features
+    save_index(file, extractor, known)
+    return [keys[key] for key in known], np.stack(list(known.values()))
 
 
 def print_duplicates(index: faiss.IndexFlatIP, features: np.ndarray, paths: list[Path], least: float):
@@ -150,9 +181,15 @@ def print_duplicates(index: faiss.IndexFlatIP, features: np.ndarray, paths: list
         for other in similar:
             groups.merge(image, int(other))
     found = [sorted(group) for group in groups.subsets() if len(group) > 1]
-    print(f"{len(found)} groups of similarity {least} or more; beside each image, its similarity to the first one")
+    print(
+        f"{counted(len(found), 'group')} of similarity {least} or more; beside each image, its similarity to the first one"
+    )
     for group in found:
-        print("", *(f"{features[group[0]] @ features[other]:.4f} {paths[other]}" for other in group), sep="\n")
+        print(
+            "",
+            *(f"{features[group[0]] @ features[other]:.4f} {printable_name(str(paths[other]))}" for other in group),
+            sep="\n",
+        )
 
 
 def draw_nearest(query: str, nearest: list[tuple[str, Path]], output: Path):
@@ -160,7 +197,8 @@ def draw_nearest(query: str, nearest: list[tuple[str, Path]], output: Path):
     figure, axes = plt.subplots(1, 1 + len(nearest), figsize=(2.2 * (1 + len(nearest)), 3), layout="constrained")
     for axis, (title, path) in zip(axes, [("query", query), *nearest]):
         axis.imshow(read_image({"path": str(path)}))
-        axis.set(title=title, xticks=[], yticks=[], xlabel=fill(str(path)[-66:], 22))  # long paths differ at the end
+        name = printable_name(str(path))
+        axis.set(title=title, xticks=[], yticks=[], xlabel=fill(name[-66:], 22))  # long paths differ at the end
     figure.savefig(output, dpi=110)
 
 
@@ -177,19 +215,20 @@ def main():
         check_writable(arguments.output_dir)
     except ValueError as error:
         raise SystemExit(f"--output_dir {error}") from error
-    extractor = Extractor(arguments.model)
-    paths, features = update_index(file.with_name("index.npz"), Path(arguments.folder), extractor)
-    index = faiss.IndexFlatIP(features.shape[1])
-    index.add(features)
-    if arguments.duplicates is not None:
-        print_duplicates(index, features, paths, arguments.duplicates)
-    if query is not None:
-        found = index.search(extractor([read_image({"path": query})]), min(arguments.nearest, len(paths)))
-        nearest = [(f"{similarity:.4f}", paths[image]) for similarity, image in zip(*map(np.ravel, found))]
-        print(*(f"{similarity} {path}" for similarity, path in nearest), sep="\n")
-        with plt.rc_context({"text.parse_math": False}):  # paths are not formulas, even if they have dollar signs
-            draw_nearest(query, nearest, file)
-        print(f"picture: {file}")
+    with resumable(f"the features of the images that were read are in {file.with_name('index.npz')}"):
+        extractor = Extractor(arguments.model)
+        paths, features = update_index(file.with_name("index.npz"), Path(arguments.folder), extractor)
+        index = faiss.IndexFlatIP(features.shape[1])
+        index.add(features)
+        if arguments.duplicates is not None:
+            print_duplicates(index, features, paths, arguments.duplicates)
+        if query is not None:
+            found = index.search(extractor([extractor.read(query)]), min(arguments.nearest, len(paths)))
+            nearest = [(f"{similarity:.4f}", paths[image]) for similarity, image in zip(*map(np.ravel, found))]
+            print(*(f"{similarity} {printable_name(str(path))}" for similarity, path in nearest), sep="\n")
+            with plt.rc_context({"text.parse_math": False}):  # paths are not formulas, even if they have dollar signs
+                draw_nearest(query, nearest, file)
+            print(f"picture: {file}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import matplotlib.figure
@@ -32,6 +33,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
+import crossvit.data
 from crossvit import CrossViTForImageClassification, CrossViTModel
 
 
@@ -132,7 +134,7 @@ def test_duplicates(search, images, saved_model):
         printed = search("--duplicates", least)
         groups = printed_groups(printed, paths)
         assert groups == expected_groups(similarities, least)
-        assert f"{len(groups)} groups" in printed
+        assert f"\n{len(groups)} group{'' if len(groups) == 1 else 's'} of similarity {least} or more" in printed
     near = next(group for group in printed_groups(search("--duplicates", 0.9999), paths) if exact[0] in group)
     assert paths.index(images / "others" / "copy.jpg") in near
     for block in printed.split("\n\n")[1:]:
@@ -169,6 +171,60 @@ def test_index_reads_what_is_new(search, images, saved_model, tmp_path):
     )
     # Images are read in other batches, which round differently, and the last printed digit can go either way.
     assert scores == pytest.approx(expected, abs=1.1e-4)
+
+
+def test_the_path_counts(search, images, tmp_path):
+    """A folder in the place of another had names, sizes and times in common with it, and got its features."""
+    first, second = sorted(images.rglob("*.png"))[:2]
+    for folder, image in (("a", first), ("b", second)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(image, tmp_path / folder / "1.png")
+        os.truncate(tmp_path / folder / "1.png", 4096)  # zeros at the end, which decoders ignore
+        os.utime(tmp_path / folder / "1.png", (0, 0))
+    for folder in ("a", "b"):
+        printed = search("--query", first, "--folder", tmp_path / folder)
+        assert "1 image, 1 of them read now" in printed
+        ((similarity, _),) = listed(printed)
+        assert similarity == 1 if folder == "a" else similarity < 1
+
+
+def test_images_are_found_as_training_finds_them(search, images, tmp_path):
+    """Through a link to a folder, with a name that is not UTF-8, and without what Jupyter and macOS leave behind."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    image = next(images.rglob("*.png"))
+    shutil.copy(image, elsewhere / os.fsdecode(b"caf\xe9.png"))
+    (images / "link").symlink_to(elsewhere)
+    for name in (".ipynb_checkpoints/1.png", "._1.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        shutil.copy(image, images / name)
+    printed = search("--query", image, "--nearest", 2)
+    assert counts(printed) == (25, 25)
+    assert "left out: 1 x ._ files of macOS, 1 x copies of Jupyter" in printed
+    assert {path for _, path in listed(printed)} == {str(image), f"{images}/link/caf\\xe9.png"}
+    assert counts(search("--query", image)) == (25, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_read(search, images, monkeypatch, capsys, number):
+    """A batch has 32 images. The same command reads the rest."""
+    for image in sorted(images.rglob("*.png")):
+        shutil.copy(image, image.with_name(f"copy {image.name}"))
+    read, original = [], crossvit.data.read_image
+
+    def read_image(image: dict, **options) -> Image.Image:
+        read.append(image)
+        if len(read) == 40:
+            os.kill(os.getpid(), number)
+        return original(image, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(crossvit.data, "read_image", read_image)
+        search("--duplicates", 1)
+    assert ended.value.code == 128 + number and len(read) == 40
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert re.search(rf"\n{name}: the features .*index.npz; the same command continues", capsys.readouterr().err)
+    assert counts(search("--duplicates", 1)) == (48, 16)
 
 
 def test_index_of_other_weights(search, images, saved_model, tmp_path):
