@@ -72,9 +72,8 @@ def resumable(kept: str) -> Iterator[None]:
 
 
 def no_space(error: OSError, kept: str) -> str:
-    """The message for an error of `NO_SPACE`."""
-    file = f" {error.filename}" if error.filename else ""
-    return f"There is no space for a file{file} ({os.strerror(error.errno or 0)}). Free some; {kept}; the same command continues from there."
+    """The message for an error of `NO_SPACE`. It is not the error's own, because Ray puts advice for its developers in the place of the file."""
+    return f"There is no space for files ({os.strerror(error.errno or 0)}). Free some; {kept}; the same command continues from there."
 
 
 __all__ = ["NO_SPACE", "Stopped", "no_space", "resumable"]

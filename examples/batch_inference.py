@@ -109,11 +109,6 @@ class Arguments:
         default=None, metadata={"help": "Token for the Hub. By default that of `hf auth login`."}
     )
 
-    def __post_init__(self):
-        for name in ("model", "images", "output_dir", "cache_dir"):
-            if (path := getattr(self, name)) is not None:
-                setattr(self, name, os.path.expanduser(path))
-
     @property
     def download(self) -> dict[str, str | None]:
         return {"cache_dir": self.cache_dir, "token": self.token}

@@ -35,7 +35,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +51,8 @@ from transformers.trainer_utils import TrainOutput
 
 from crossvit import CROSSVIT_VARIANTS, CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import replace_file
+from crossvit.configuration.image_files import image_mode
+from crossvit.configuration.stopping import NO_SPACE
 from crossvit.data import ImageData
 from crossvit.data.classes import listed
 from crossvit.hub import complete_model_card
@@ -474,8 +476,8 @@ def load_model(
         The model, its image processor, and the images with the classes in the order of the model.
 
     Raises:
-        ValueError: As `load_config`; if weights or an image processor cannot be had, if they are of another kind of model, or if a model that
-            is only evaluated has other classes.
+        ValueError: As `load_config`; if weights or an image processor cannot be had, if they are of another kind of model, if image files do not
+            have the channels of the model, or if a model that is only evaluated has other classes.
     """
     name, config = arguments.model_name_or_path, load_config(arguments, training)
     several = config.problem_type == "multi_label_classification"
@@ -495,6 +497,8 @@ def load_model(
     config.problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
 
     image_processor = load_image_processor(arguments, config)
+    mode = image_mode(config, image_processor)
+    data, matched = replace(data, image_mode=mode), matched and replace(matched, image_mode=mode)
     dtype = arguments.dtype or ("float32" if training else "auto")
     if name is None:
         set_classes(config, data.known_classes)
@@ -653,14 +657,8 @@ def print_results(model: Path, picture: Path, data: ImageData) -> None:
 # --- options ---
 
 
-# Parts of what Python, safetensors and torch say when they cannot write on.
-FULL_DISK = (
-    "No space left on device",
-    "File too large",
-    "Disk quota exceeded",
-    "unexpected pos",
-    "PytorchStreamWriter failed",
-)
+# Parts of the messages when a file cannot be written to its end: those of the system, and those of torch, which hides them.
+FULL_DISK = (*map(os.strerror, NO_SPACE), "unexpected pos", "PytorchStreamWriter failed")
 
 
 @contextlib.contextmanager

@@ -136,6 +136,7 @@ class ImageData:
         fingerprint: The same for the same training images with the same labels.
         image_range: See `read_image`.
         label2id: The index of each label. By default the place of its class in `classes`.
+        image_mode: What `crossvit.configuration.image_files.image_mode` says of the model: RGB, or L for grey.
     """
 
     splits: dict[str, Dataset | IterableDataset]
@@ -144,6 +145,7 @@ class ImageData:
     fingerprint: str
     image_range: list[float] | None = None
     label2id: dict[str, int] = field(default_factory=dict)
+    image_mode: str = "RGB"
 
     def __post_init__(self):
         self.label2id = self.label2id or {name: index for index, name in enumerate(self.classes or [])}
@@ -195,19 +197,21 @@ class ImageData:
         self, split: str, transform: Callable[[Image], torch.Tensor], seed: int = 0
     ) -> AugmentedImages | AugmentedStream:
         """
-        A split with samples for the model, dictionaries of `pixel_values`, (3, height, width), and `labels`, the index of the class or, for
+        A split with samples for the model, dictionaries of `pixel_values`, (channels, height, width), and `labels`, the index of the class or, for
         several labels per image, 0 and 1 for each class, (classes,). Its `set_epoch` changes the augmentation. A stream for training is
         endless.
 
         Args:
-            transform: Takes a PIL image and returns a tensor of shape (3, height, width).
+            transform: Takes a PIL image of `image_mode` and returns a tensor of shape (channels, height, width).
             seed: Of the random numbers of the transform.
 
         Raises:
             ValueError: If the classes are not known: see `known_classes`.
         """
         images = self.splits[split]
-        samples = ImageTransform(transform, self.label2id, self.multi_label, len(self.known_classes), self.image_range)
+        samples = ImageTransform(
+            transform, self.label2id, self.multi_label, len(self.known_classes), self.image_range, self.image_mode
+        )
         if isinstance(images, IterableDataset):
             return AugmentedStream(images, samples, seed, endless=split == "train")
         return AugmentedImages(images, samples, seed)

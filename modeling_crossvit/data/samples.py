@@ -58,7 +58,7 @@ class SignalGuard:
 
 
 class EvaluationTransform:
-    """An image processor as a transform: PIL image to (3, height, width)."""
+    """An image processor as a transform: PIL image to (channels, height, width)."""
 
     def __init__(self, image_processor: BaseImageProcessor):
         self.image_processor = image_processor
@@ -69,15 +69,15 @@ class EvaluationTransform:
 
 class ImageTransform:
     """
-    Turns a sample with an encoded image and the name of its class into one with `pixel_values`, (3, height, width), and `labels`: the
+    Turns a sample with an encoded image and the name of its class into one with `pixel_values`, (channels, height, width), and `labels`: the
     index of the class, or 0 and 1 for each class, (num_labels,), if an image has several.
 
     Args:
-        transform: Takes a PIL image and returns a tensor of shape (3, height, width).
+        transform: Takes a PIL image and returns a tensor of shape (channels, height, width).
         label2id: The index of each class in the model.
         multi_label: Whether a sample has a list of names.
         num_labels: The number of classes of the model.
-        image_range: See `read_image`.
+        image_range, mode: See `read_image`.
 
     A call raises a ValueError if the image cannot be decoded, or has a label that is not in `label2id`.
     """
@@ -89,9 +89,10 @@ class ImageTransform:
         multi_label: bool,
         num_labels: int,
         image_range: list[float] | None = None,
+        mode: str = "RGB",
     ):
         self.transform, self.label2id, self.multi_label = transform, label2id, multi_label
-        self.num_labels, self.image_range = num_labels, image_range
+        self.num_labels, self.image_range, self.mode = num_labels, image_range, mode
 
     def class_index(self, name: str, image: dict) -> int:
         if name not in self.label2id:
@@ -110,7 +111,7 @@ class ImageTransform:
             labels[[self.class_index(name, image) for name in label]] = 1
         else:
             labels = self.class_index(label, image)
-        return {"pixel_values": self.transform(read_image(image, self.image_range)), "labels": labels}
+        return {"pixel_values": self.transform(read_image(image, self.image_range, self.mode)), "labels": labels}
 
 
 @contextmanager

@@ -27,14 +27,17 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.utils.class_weight import compute_sample_weight
+from small_models import small_config
 from transformers.image_utils import load_image
 
 import crossvit.data
-from crossvit import CrossViTImageProcessor
-from crossvit.data import DataArguments, ImageData, load_images, read_image
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import DataArguments, EvaluationTransform, ImageData, load_images, read_image
 from crossvit.data.samples import SignalGuard
+from crossvit.trainer import ModelArguments, load_model
 
 
 @pytest.fixture
@@ -277,6 +280,46 @@ def test_wide_values_are_scaled(tmp_path):
     assert np.array_equal(read(image), load_image(image["path"]))
     image = {"path": str(tmp_path / "float.tiff"), "bytes": None}
     assert np.asarray(read(image, [0, 1]))[..., 0].tolist() == expected.tolist()
+
+
+def test_models_of_grey_images(load, tmp_path):
+    """Colours become grey as Pillow does it. A number of channels that no file has, and a processor for another one, are refused before the work."""
+    folder = write_images(tmp_path / "photos", {"a": 4, "b": 4})
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    photo.save(folder / "a" / "colour.png")
+    data, model = load(validation_dir=folder, training=False), tmp_path / "model"
+    grey = {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.5]}
+
+    def save(channels: int, **settings) -> None:
+        config = small_config(num_channels=channels, num_labels=2, id2label={0: "a", 1: "b"})
+        CrossViTForImageClassification(config).save_pretrained(model)
+        CrossViTImageProcessor.from_image_size(48, 1.0, **settings).save_pretrained(model)
+
+    save(1, **grey)
+    arguments = ModelArguments(model_name_or_path=str(model))
+    loaded, image_processor, matched = load_model(arguments, data, training=False)
+    samples = matched.with_transform("validation", EvaluationTransform(image_processor))
+    pixel_values = torch.stack([sample["pixel_values"] for sample in samples])
+    assert loaded(pixel_values).logits.shape == (9, 2)
+    expected = np.asarray(photo.convert("L"), np.float32) / 127.5 - 1
+    (place,) = (index for index, image in enumerate(data.splits["validation"]["image"]) if "colour" in image["path"])
+    np.testing.assert_allclose(pixel_values[place, 0], expected, atol=1e-6)
+    for channels, settings, message in (
+        (
+            1,
+            {},
+            r"takes images of 1 channel, but its image processor is for another .*image_mean=\[0.5\], image_std=\[0.5\]\)",
+        ),
+        (3, grey, r"takes images of 3 channels, but its image processor is for another .*do_convert_rgb=True"),
+        (
+            4,
+            {},
+            r"takes images of 4 channels, but an image file gives 3, .*`pixel_values` of your own, \(B, 4, H, W\)",
+        ),
+    ):
+        save(channels, **settings)
+        with pytest.raises(ValueError, match=message):
+            load_model(arguments, data, training=False)
 
 
 # --- classes and models ---
