@@ -134,7 +134,7 @@ def image_mode(config: Any, image_processor: Any) -> str:
         )
     try:
         found = len(image_processor(Image.new(mode, (64, 64)), return_tensors="np").pixel_values[0])
-    except ValueError:  # a mean for another number of channels
+    except (RuntimeError, ValueError):  # a mean for another number of channels
         found = None
     if found != config.num_channels:
         values = ", ".join(["0.5"] * config.num_channels)

@@ -310,7 +310,11 @@ def test_models_of_grey_images(load, tmp_path):
             {},
             r"takes images of 1 channel, but its image processor is for another .*image_mean=\[0.5\], image_std=\[0.5\]\)",
         ),
-        (3, grey, r"takes images of 3 channels, but its image processor is for another .*do_convert_rgb=True"),
+        (
+            3,
+            {"image_mean": [0.5] * 4, "image_std": [0.5] * 4},
+            r"takes images of 3 channels, but its image processor is for another .*do_convert_rgb=True",
+        ),
         (
             4,
             {},
