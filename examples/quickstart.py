@@ -41,6 +41,7 @@ from transformers import Trainer, TrainingArguments, pipeline, set_seed
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import check_writable
 from crossvit.data import DataArguments, EpochCallback, EvaluationTransform, load_images, read_image
+from crossvit.data.classes import counted
 from crossvit.data.reading import image_name
 from crossvit.explain import attention_maps, branch_names, draw_over, scale_end, visible
 from crossvit.hub import complete_model_card
@@ -188,8 +189,7 @@ def run(arguments: Arguments):
     complete_model_card(None, trainer.model, str(folder), dataset=source.source, metrics=results).save(
         folder / "README.md"
     )
-    count = len(data.splits["validation"])
-    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {count} image{'' if count == 1 else 's'}")
+    print(f"test accuracy {metrics['eval_accuracy']:.4f} on {counted(len(data.splits['validation']), 'image')}")
 
     # From here on, only the saved folder and the images are used, as by any user of the model.
     examples = data.splits["validation"].shuffle(seed=arguments.seed)

@@ -190,13 +190,14 @@ def test_one_option_names_the_same_thing(script):
 
 @ALL_SCRIPTS
 def test_a_script_runs_alone(command, digits, tmp_path, script):
-    """As a user copies it: from an empty folder, with the installed package and nothing beside it."""
+    """As a user copies it: from an empty folder, with the installed package and nothing beside it. New heads are announced in one line."""
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(EXAMPLES / script, alone)
     process = start(alone / script, command(script, digits), cwd=alone)
     assert process.returncode == 0, process.stdout[-2000:]
     assert {path.name for path in alone.iterdir()} == {script}
+    assert "MISMATCH" not in process.stdout and ("it gets new heads" in process.stdout) == (script != "quickstart.py")
 
 
 @ALL_SCRIPTS

@@ -406,7 +406,7 @@ def test_accumulated_batches_are_one_large_batch(run):
         (("--per_device_train_batch_size", "10", "--global_batch_size", "32"), "must be a multiple of --per_device_train_batch_size 10 x 1"),
         (("--streaming",), "--streaming needs --num_train_samples"),
         (("--streaming", "--num_train_samples", "60", "--repeated_augmentation", "3"), "leave out --streaming"),
-        ((), "--global_batch_size 4096 is more than the 60 training images"),
+        ((), "--global_batch_size 4096 is more than the number of training images, 60"),
     ],
 )  # fmt: skip
 def test_mistakes(run, arguments, message):
