@@ -16,6 +16,7 @@ The core: the files that travel with every saved model, so that it loads with tr
 nothing else of this package but a base class, and a copy has transformers' own in its place. Only imports differ.
 """
 
+import json
 import os
 import re
 import sys
@@ -102,4 +103,14 @@ def save_code(saved: object, folder: str | os.PathLike, auto_map: Mapping[str, A
     return {**auto_map, **registered}
 
 
-__all__ = ["CORE", "IMAGE_PROCESSOR_CLASSES", "MODEL_CLASSES", "copy_of", "is_core", "save_code"]
+def remove_code(folder: Path) -> None:
+    """Takes the core out of a saved folder that needs none, as that of an exported program, and the names of its classes out of the configurations."""
+    for module_name in CORE:
+        (folder / f"{module_name}.py").unlink(missing_ok=True)
+    for file in folder.glob("*config.json"):
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        if settings.pop("auto_map", None):
+            file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+__all__ = ["CORE", "IMAGE_PROCESSOR_CLASSES", "MODEL_CLASSES", "copy_of", "is_core", "remove_code", "save_code"]

@@ -352,6 +352,21 @@ def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, 
 
 
 def load_for_inference(name: str) -> tuple[Classifier, CrossViTImageProcessorPil]:
-    """A classifier in evaluation mode and in float32, and its image processor, by the name or folder that `from_pretrained` takes."""
-    model = Classifier.from_pretrained(name, dtype=torch.float32).eval()
-    return model, CrossViTImageProcessorPil.from_pretrained(name)
+    """
+    A classifier in evaluation mode and in float32, and its image processor, by the name or folder that `from_pretrained` takes.
+
+    Raises:
+        ValueError: If weights of the model are missing, as those of the heads in a model without a classifier, and would be random.
+        OSError: If there is no such model.
+    """
+    if Path(name).is_file():
+        raise ValueError(f"{name} is a file. Give the folder of a saved model.")
+    model, loading_info = Classifier.from_pretrained(
+        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    if missing := sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])]):
+        raise ValueError(
+            f"{name} has no weights for {len(missing)} tensors of a classifier, such as {missing[0]}, and they would be random. Give the "
+            "folder of a trained classifier, with the config.json that was saved with it."
+        )
+    return model.eval(), CrossViTImageProcessorPil.from_pretrained(name)

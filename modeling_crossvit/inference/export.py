@@ -17,15 +17,20 @@ A trained classifier as a folder that ONNX Runtime or OpenVINO runs, for batches
     python -m crossvit.inference.export models/my_model exported --format openvino
     python -m crossvit.inference.export models/my_model exported --format openvino --int8 --images photos
 
-A model is what `from_pretrained` takes. The folder then holds the program, the configuration with the names of the classes, and the
-image processor. `crossvit.inference.backends.load_exported` loads it. `--int8` takes the ranges of its numbers from the images: a few hundred like
+A model is what `from_pretrained` takes. The folder then holds the program, the configuration with the names of the classes, the
+image processor, and `preprocessing.md`, which says how to make the pixels without PyTorch. `crossvit.inference.backends.load_exported` loads
+the folder. `--int8` takes the ranges of its numbers from the images: a few hundred like
 those that the model will see, without labels.
 """
 
 import argparse
+import os
 from pathlib import Path
 
-from crossvit.configuration.files import replace_folder
+from huggingface_hub.errors import StrictDataclassError
+
+from crossvit.configuration.files import check_writable, replace_folder
+from crossvit.configuration.saved_code import remove_code
 from crossvit.hub import check_output
 from crossvit.inference.backends import (
     CALIBRATION_IMAGES,
@@ -38,10 +43,14 @@ from crossvit.inference.backends import (
     quiet,
     read_images,
 )
+from crossvit.inference.preprocessing import describe
 
 
 # What an exported program leaves in a folder, beside the configurations.
-EXPORTED_FILES = ("export.json", "model.onnx", "model.onnx.data", "openvino_model.xml", "openvino_model.bin")
+EXPORTED_FILES = (
+    *("export.json", "model.onnx", "model.onnx.data", "openvino_model.xml", "openvino_model.bin"),
+    "preprocessing.md",
+)
 
 
 def export(
@@ -59,6 +68,7 @@ def export(
 
     Raises:
         ValueError: If the folder is not free, a package is missing, or the model or an image cannot be read.
+        OSError: If there is no such model, or the disk is full. The folder is then what it was.
     """
     if images is not None and format != "openvino":
         raise ValueError(
@@ -66,6 +76,8 @@ def export(
         )
     output = Path(output)
     check_output(output, overwrite, EXPORTED_FILES)
+    # The folder is replaced as a whole, which takes a place to write beside it.
+    check_writable(output.absolute().parent)
     if missing := find_missing(INT8_PACKAGES if images else FORMATS[format]):
         raise ValueError(f"--format {format} needs {', '.join(missing)}, which is not installed: {INSTALL}")
     classifier, image_processor = load_for_inference(model)
@@ -73,8 +85,13 @@ def export(
     with quiet():
         exported = export_model(classifier, format, calibration)
     with replace_folder(output) as folder:
-        exported.save_pretrained(folder)
+        try:
+            exported.save_pretrained(folder)
+        except (OSError, RuntimeError) as error:  # the latter is OpenVINO's, on a full disk
+            raise OSError(f"{output} could not be written ({error}). What was there before is unchanged.") from error
         image_processor.save_pretrained(folder)
+        remove_code(folder)
+        (folder / "preprocessing.md").write_text(describe(image_processor, format), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,11 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="name on the Hub or folder of a classifier")
-    parser.add_argument("output", type=Path, help="folder to write, made if it does not exist")
+    parser.add_argument("model", type=os.path.expanduser, help="name on the Hub or folder of a classifier")
+    parser.add_argument("output", type=os.path.expanduser, help="folder to write, made if it does not exist")
     parser.add_argument("--format", required=True, choices=FORMATS, help="the runtime: ONNX Runtime or OpenVINO")
     parser.add_argument("--int8", action="store_true", help="compute in int8; takes --format openvino and --images")
-    parser.add_argument("--images", type=Path, help="folder of images for --int8")
+    parser.add_argument("--images", type=os.path.expanduser, help="folder of images for --int8")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the output folder holds")
     return parser
 
@@ -99,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--int8 and --images go together: int8 takes the ranges of its numbers from images")
     try:
         export(arguments.model, arguments.output, arguments.format, arguments.images, arguments.overwrite)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StrictDataclassError) as error:
         raise SystemExit(f"error: {error}") from error
     print(
         f"{arguments.output} is written. Load it with:\n\n"

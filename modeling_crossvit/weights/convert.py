@@ -246,7 +246,13 @@ def convert(
 
 def convert_to_timm(source: str, output: Path) -> str:
     """Writes a saved CrossViT as `model.safetensors` under timm's names; returns the Python that loads it, and the difference."""
-    model = CrossViTForImageClassification.from_pretrained(source)
+    model, loading_info = CrossViTForImageClassification.from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    if missing := sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])]):
+        raise ValueError(
+            f"--source {source} has no weights for {len(missing)} tensors of a classifier, such as {missing[0]}, and they would be random."
+        )
     state_dict = to_timm_state_dict(model)
     try:
         variant = find_variant(state_dict)

@@ -20,12 +20,19 @@ leaves the folder that was there. The reference is the model in PyTorch without 
     pytest tests/inference/test_backends.py -m slow     the compiled forms, two minutes
 """
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 import time
+import venv
+from importlib.metadata import version
 
+import numpy as np
 import pytest
 import torch
+from clean_process import run_python
 from old_pytorch import NEEDS_ONNX, NEEDS_TRACING
 from PIL import Image
 from small_models import small_config
@@ -34,8 +41,8 @@ from transformers import AutoImageProcessor, pipeline
 from transformers.exporters import ExportedModel
 
 from benchmarks.parity import randomize_, relative_difference
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
-from crossvit.inference import backends, export, fastest
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, CrossViTModel
+from crossvit.inference import backends, export, fastest, preprocessing
 from crossvit.inference.backends import BACKENDS, Backend, compile_layers, load_exported
 
 
@@ -134,13 +141,15 @@ def test_compiled_layers_share_their_graphs(fusions, pixel_values):
 
 @NEEDS_TRACING
 def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, caplog):
-    assert {path.name for path in openvino_folder.iterdir()} >= {
+    assert {path.name for path in openvino_folder.iterdir()} == {
         "config.json",
         "export.json",
         "openvino_model.bin",
         "openvino_model.xml",
+        "preprocessing.md",
         "preprocessor_config.json",
     }
+    assert not any("auto_map" in path.read_text() for path in openvino_folder.glob("*.json"))
     images = [Image.open(path) for path in sorted(digits.rglob("*.png"))[:5]]
     exported = load_exported(openvino_folder, config={"INFERENCE_PRECISION_HINT": "f32"})
     image_processor = AutoImageProcessor.from_pretrained(openvino_folder)
@@ -152,6 +161,97 @@ def test_exported_folder_in_a_pipeline(openvino_folder, model_folder, digits, ca
             assert found[0]["score"] == pytest.approx(right[0]["score"], abs=1e-5)
     assert "ImageClassificationPipeline" in repr(classifier)
     assert not caplog.records
+
+
+SETTINGS = [
+    {},
+    {"size": {"shortest_edge": 200}},  # smaller than the crop
+    {"size": {"height": 250, "width": 261}},
+    {"resample": 2},
+    {"size": {"shortest_edge": 100}, "crop_size": {"height": 51, "width": 40}, "image_mean": [0.1, 0.5, 0.9]},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_pixels_without_pytorch(photos, settings):
+    """By NumPy and Pillow alone, equal byte for byte to the resize and crop of the torchvision processor."""
+    image_processor = CrossViTImageProcessor(**settings)
+    images = {
+        **photos,
+        "tiny": photos["landscape"].crop((0, 0, 3, 5)),
+        "pixel": photos["landscape"].crop((0, 0, 1, 1)),
+    }
+    del images["16-bit"]
+    for kind, image in images.items():
+        expected = image_processor(image, return_tensors="np").pixel_values
+        found = preprocessing.preprocess(image, json.loads(image_processor.to_json_string()))
+        assert found.shape == expected.shape and found.dtype == expected.dtype, kind
+        assert abs(found - expected).max() < 1e-6, kind
+
+
+def exported_program(model_folder, folder, format, photos) -> tuple[str, torch.Tensor]:
+    """The program in the page of an exported folder, which also saves its logits for photos; and the logits of the model in PyTorch."""
+    run(export, model_folder, folder, "--format", format)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "preprocessing.md").read_text(), re.S)
+    kinds = ("landscape", "portrait", "grey", "odd", "small", "RGBA", "EXIF-rotated")
+    for kind in kinds:
+        photos[kind].save(folder / f"{kind}.png", exif=photos[kind].getexif())
+    paths = [str(folder / f"{kind}.png") for kind in kinds]
+    code = code.replace("print(", "rows.append(logits)\n    print(").replace("sys.argv[1:]", repr(paths))
+    code = f"rows = []\n{code}\nnp.save('logits.npy', rows)"
+    image_processor = AutoImageProcessor.from_pretrained(model_folder)
+    assert type(image_processor) is CrossViTImageProcessor
+    model = CrossViTForImageClassification.from_pretrained(model_folder).eval()
+    return code, logits(model, image_processor(paths, return_tensors="pt").pixel_values)
+
+
+@pytest.mark.parametrize(
+    "format", [pytest.param("onnx", marks=NEEDS_ONNX), pytest.param("openvino", marks=NEEDS_TRACING)]
+)
+def test_the_program_of_an_exported_folder(model_folder, tmp_path, photos, format):
+    """As it stands in the page, where PyTorch, transformers and this package cannot be imported."""
+    code, expected = exported_program(model_folder, tmp_path / "exported", format, photos)
+    without = ("torch", "torchvision", "transformers", "crossvit")
+    process = run_python(code, tmp_path / "exported", without=without)
+    assert process.returncode == 0, process.stderr
+    found = torch.from_numpy(np.load(tmp_path / "exported" / "logits.npy"))
+    assert relative_difference(found, expected) < 1e-5
+    label = re.match(r".*landscape.png (\w) \[", process.stdout)[1]
+    assert label == "abcde"[expected[0].argmax()]
+
+
+@NEEDS_ONNX
+@pytest.mark.slow
+def test_the_program_of_an_exported_folder_in_a_clean_environment(model_folder, tmp_path, photos):
+    """Nothing is installed but the three packages that the page names."""
+    code, expected = exported_program(model_folder, tmp_path / "exported", "onnx", photos)
+    venv.create(tmp_path / "environment", with_pip=True)
+    python = tmp_path / "environment" / "bin" / "python"
+    packages = [f"{name}=={version(name)}" for name in ("numpy", "pillow", "onnxruntime")]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    subprocess.run([python, "-I", "-c", code], cwd=tmp_path / "exported", check=True)
+    found = torch.from_numpy(np.load(tmp_path / "exported" / "logits.npy"))
+    assert relative_difference(found, expected) < 1e-5
+
+
+def test_the_steps_name_the_settings():
+    page = preprocessing.describe(CrossViTImageProcessorPil(), "onnx")
+    for part in ("(batch, 3, 240, 240)", "274 pixels on the shorter side", "bicubic", "numpy, pillow and onnxruntime"):
+        assert part in page
+    changed = {"size": {"height": 50, "width": 60}, "crop_size": {"height": 40, "width": 30}, "resample": 2}
+    page = preprocessing.describe(CrossViTImageProcessorPil(image_mean=[0.1, 0.2, 0.3], **changed), "openvino")
+    for part in (
+        "(batch, 3, 40, 30)",
+        "50 x 60 pixels",
+        "bilinear",
+        "(height - 40) / 2",
+        "(0.1, 0.2, 0.3)",
+        "and openvino.",
+    ):
+        assert part in page
+    for unusual in ({"do_resize": False}, {"resample": 1}, {"size": {"shortest_edge": 50, "longest_edge": 60}}):
+        page = preprocessing.describe(CrossViTImageProcessorPil(**unusual), "onnx")
+        assert "are not of the usual kind" in page and "```" not in page
 
 
 def test_load_exported_refuses_other_folders(model_folder):
@@ -197,10 +297,67 @@ def test_export_refuses_mistakes(model_folder, tmp_path, capsys, monkeypatch):
     assert "is not a folder" in refuse(capsys, export, *int8, tmp_path / "missing")
     (tmp_path / "photo.png").write_text("text")
     assert "photo.png cannot be read as an image" in refuse(capsys, export, *int8, tmp_path)
+    with monkeypatch.context() as patch:  # before the work
+        patch.setattr(export, "load_for_inference", lambda *args: pytest.fail("worked in vain"))
+        assert "/proc cannot be written to" in refuse(
+            capsys, export, model_folder, "/proc/exported", "--format", "onnx"
+        )
     monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "nncf" else package)
     message = refuse(capsys, export, *int8, tmp_path)
     assert 'needs nncf, which is not installed: pip install "transformers-crossvit[export]"' in message
     assert not output.exists()
+
+
+def test_export_refuses_damaged_models(model_folder, tmp_path, capsys):
+    def changed(name, file="config.json", **fields):
+        shutil.copytree(model_folder, tmp_path / name)
+        content = json.dumps({**json.loads((model_folder / "config.json").read_text()), **fields}) if fields else "cut"
+        (tmp_path / name / file).write_text(content)
+        return tmp_path / name
+
+    CrossViTModel(small_config()).save_pretrained(tmp_path / "headless")
+    for folder, message in (
+        (tmp_path / "models", f"Did you mean '{tmp_path / 'model'}'"),
+        (model_folder / "config.json", "config.json is a file. Give the folder"),
+        (tmp_path / "headless", "has no weights for 4 tensors of a classifier, such as classifier.heads.0.bias"),
+        (changed("model", "model.safetensors"), "model are damaged"),
+        (changed("json"), "not a valid JSON file"),
+        (changed("impossible", image_sizes=[47, 32]), "must be a multiple of"),
+        (changed("narrower", mlp_ratios=[1.0, 1.0]), "has no weights for"),
+        (changed("deeper", depths=[1, 3]), "has no weights for"),
+    ):
+        assert message in refuse(capsys, export, folder, tmp_path / "out", "--format", "openvino"), folder
+    assert not (tmp_path / "out").exists()
+
+
+@NEEDS_TRACING
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=NEEDS_ONNX), "openvino"])
+def test_export_to_a_full_disk(model_folder, tmp_path, format):
+    """A limit on the size of files, since a disk cannot be filled in a test. The tilde is the home folder, also in quotes."""
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "config.json").write_text("{}")
+    code = f"""
+import resource, signal
+from transformers.exporters import ExportedModel
+from crossvit.inference import export
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+save = ExportedModel.save_pretrained
+def save_with_limit(*args):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14))
+    save(*args)
+
+ExportedModel.save_pretrained = save_with_limit
+export.main(["~/model", "~/exported", "--format", {format!r}, "--overwrite"])
+"""
+    process = run_python(code, tmp_path)
+    assert process.returncode == 1
+    (error,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")] or [process.stderr]
+    assert error.startswith(f"error: {tmp_path / 'exported'} could not be written (")
+    assert "Traceback" not in process.stderr, process.stderr
+    assert [path.name for path in (tmp_path / "exported").iterdir()] == ["config.json"]
+    assert not list(tmp_path.glob(".exported*"))
 
 
 def small_backends(monkeypatch, **others) -> None:

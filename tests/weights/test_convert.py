@@ -36,7 +36,7 @@ from small_models import small_config, with_names_of_the_release
 from transformers import pipeline
 
 from benchmarks.parity import timm_model
-from crossvit import CROSSVIT_VARIANTS, CrossViTForImageClassification, convert_checkpoint
+from crossvit import CROSSVIT_VARIANTS, CrossViTForImageClassification, CrossViTModel, convert_checkpoint
 from crossvit.configuration.saved_code import CORE
 from crossvit.configuration.variants import imagenet_classes
 from crossvit.weights import convert as command
@@ -203,6 +203,7 @@ def test_a_difference_is_an_error_and_nothing_is_written_or_pushed(weights, tmp_
         (["--source", "files/model", "--to-timm"], "--to-timm needs a published architecture"),
         (["--source", "files/damaged", "--to-timm"], "The weights of files/damaged are damaged"),
         (["--source", "files/impossible", "--to-timm"], "multiple of"),
+        (["--source", "files/headless", "--to-timm"], "files/headless has no weights for 4 tensors of a classifier"),
         (["--source", "{weights}", "--variant", "crossvit_9"], "Unknown CrossViT variant: got 'crossvit_9'"),
         (["--source", "{weights}", "--variant", "crossvit_9_240"], "does not fit the configuration"),
         (["--source", "{folder}/vit.safetensors"], "not a CrossViT checkpoint"),
@@ -225,6 +226,7 @@ def test_bad_sources(weights, tmp_path, capsys, monkeypatch, arguments, message)
     save_file({**load_file(weights), "../../evil": torch.zeros(1)}, folder / "path.safetensors")
     torch.save({"model": load_file(weights), "hook": os.system}, folder / "evil.pth")
     CrossViTForImageClassification(small_config()).save_pretrained(folder / "model")
+    CrossViTModel(small_config()).save_pretrained(folder / "headless")
     for name, file, content in (
         ("damaged", "model.safetensors", "cut"),
         ("impossible", "config.json", json.dumps({"model_type": "crossvit", "image_sizes": [241, 224]})),
