@@ -17,6 +17,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from crossvit import CrossViTForImageClassification
+from crossvit.inference.scores import scores_of
 
 
 @torch.no_grad()
@@ -24,8 +25,9 @@ def deletion_and_insertion(
     model: CrossViTForImageClassification, pixel_values: torch.Tensor, importance: torch.Tensor, steps: int = 20
 ) -> dict[str, torch.Tensor]:
     """
-    The probability of the most probable class while the pixels disappear into the mean colour, the most important first ("deletion"), and
-    while they appear on a blurred image ("insertion"). A good map has a low mean of the first curve and a high mean of the second.
+    The score of the class, label or value with the highest one, while the pixels disappear into the mean colour, the most important first
+    ("deletion"), and while they appear on a blurred image ("insertion"). A good map has a low mean of the first curve and a high mean of the
+    second. Scores are those of transformers' pipeline: probabilities, or the values of a regression.
 
     Args:
         model: A classifier in evaluation mode.
@@ -37,10 +39,10 @@ def deletion_and_insertion(
         "deletion" and "insertion", each (B, steps + 1), from none to all of the pixels.
     """
 
-    def probabilities(images: torch.Tensor) -> torch.Tensor:
-        return model(images, interpolate_pos_encoding=True).logits.softmax(dim=-1)
+    def scores(images: torch.Tensor) -> torch.Tensor:
+        return scores_of(model(images, interpolate_pos_encoding=True).logits, model.config)
 
-    target = probabilities(pixel_values).argmax(dim=-1, keepdim=True)  # (B, 1)
+    target = scores(pixel_values).argmax(dim=-1, keepdim=True)  # (B, 1)
     # The blur is so wide that nothing smaller than a quarter of the image keeps its shape.
     sigma = min(pixel_values.shape[-2:]) / 8
     kernel = 2 * round(3 * sigma) + 1
@@ -55,5 +57,5 @@ def deletion_and_insertion(
             "insertion": torch.where(is_among_first, pixel_values, blurred),
         }
         for name, changed in images.items():
-            curves[name].append(probabilities(changed).gather(1, target))
+            curves[name].append(scores(changed).gather(1, target))
     return {name: torch.cat(points, dim=1) for name, points in curves.items()}

@@ -22,10 +22,13 @@ from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from benchmarks.deletion_curves import deletion_and_insertion
+from crossvit import CrossViTConfig
 
 
 class LooksAtOneCorner(nn.Module):
     """Its second class is the more probable the brighter the upper left quarter is."""
+
+    config = CrossViTConfig(num_labels=2)
 
     def forward(self, pixel_values, interpolate_pos_encoding=None):
         height, width = (side // 2 for side in pixel_values.shape[-2:])

@@ -23,6 +23,8 @@ cores, a map takes 0.1 seconds, and one by gradients 2 seconds.
 
 import argparse
 import base64
+import difflib
+import html
 import importlib.resources
 import io
 import os
@@ -34,17 +36,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import matplotlib
 import numpy as np
 import torch
 from gradio.utils import get_upload_folder
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, explain
 from crossvit.inference.backends import find_missing, load_for_inference
-from crossvit.inference.scores import is_regression, scores_of, show_score
+from crossvit.inference.scores import has_several_labels, is_regression, scores_of
 
 
 try:  # photos of Apple's phones, where the package is installed
@@ -62,6 +63,7 @@ MAX_MEGAPIXELS = 50
 GRADIENT_STEPS = 8
 SIZES = ["The size of training, cropped", f"Its own size, up to {LONGEST_SIDE} pixels"]
 TRAINED_SIZE = SIZES[0]
+HEADINGS = {"class": "Most probable classes", "label": "Most probable labels", "value": "Values"}
 CREDIT = (
     "Photos: [china](https://www.flickr.com/photos/danielbuechele/6061409035/) by danielbuechele, "
     "[flower](https://www.flickr.com/photos/vultilion/6056698931/) by vultilion, "
@@ -73,14 +75,25 @@ THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=FONT, spacing_si
 CSS = """
 #image img { width: 100%; height: 100%; object-fit: contain }
 #credit * { font-size: 11px }
+.scores { display: grid; grid-template-columns: 1fr auto; gap: 2px 12px; padding-top: 28px; overflow-wrap: anywhere }
+.scores span:nth-of-type(even) { text-align: right }
+.scores meter { grid-column: 1 / -1; width: 100%; height: 8px; margin-bottom: 6px }
+.scores meter::-webkit-meter-optimum-value { background: #3b82f6 }
+.scores meter::-moz-meter-bar { background: #3b82f6 }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px }
 .maps figure { margin: 0 }
 .maps img { width: 100%; border-radius: 6px }
 .maps figcaption { padding-top: 4px; text-align: center; font-size: 13px }
+.scale { display: flex; white-space: nowrap; gap: 6px; align-items: center; justify-content: center; font-size: 11px }
+.scale i { flex: 0 1 60px; height: 8px; background: linear-gradient(to right, COLOURS), grey }
 """
 
 # `read_image` says in its own words that an image is too large.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+# What the page shows without an image, in the order of `classify`.
+NOTHING = (None, None, "", gr.skip(), gr.skip(), "")
 
 
 @dataclass
@@ -97,20 +110,29 @@ def refuse(message: str) -> gr.Error:
     return gr.Error(message, duration=20, print_exception=False)
 
 
+def can_be_on_the_hub(name: str) -> bool:
+    """Whether a name is that of a repository. outputs/modl is that of a misspelled folder, if there is a folder outputs/model."""
+    path = Path(name)
+    similar = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+    if path.exists() or (len(path.parts) > 1 and similar):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 def check_models(names: list[str]):
     """Ends the program unless each name is that of a folder with a CrossViT, or can be a name on the Hub."""
     for name in names:
         try:
-            if Path(name).is_dir():
-                CrossViTConfig.from_pretrained(name)
-            else:
-                validate_repo_id(name)
-        except HFValidationError:
-            raise SystemExit(
-                f"error: --models {name} is not a folder. Expected the folder of a model, or OWNER/NAME on the Hub."
-            )
-        except (OSError, ValueError) as error:
-            raise SystemExit(f"error: --models {name} holds no CrossViT: {error}")
+            if not can_be_on_the_hub(name):
+                CrossViTConfig.from_pretrained(name, local_files_only=True)
+        except (
+            Exception
+        ) as error:  # The values of a damaged configuration make the libraries raise many kinds of exceptions.
+            raise SystemExit(f"error: --models {name}: {error}")
 
 
 @lru_cache(maxsize=4)
@@ -149,12 +171,7 @@ def read_image(path: str) -> Image.Image:
             return load_image(opened)
     # Broken files make Pillow raise many kinds of exceptions.
     except Exception as error:
-        reason = str(error)
-        if isinstance(error, UnidentifiedImageError):
-            reason = "it is not an image, whatever its name says. Expected JPEG, PNG, WebP, GIF, BMP or TIFF"
-        elif isinstance(error, Image.DecompressionBombError):
-            reason = "it has more than 178 megapixels. Make it smaller"
-        raise refuse(f"{Path(path).name} cannot be read: {reason}.")
+        raise refuse(f"{Path(path).name} cannot be read: {explain.why_unreadable(path, error)}.")
 
 
 def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tensor:
@@ -177,19 +194,32 @@ def class_labels(model) -> list[str]:
     return [f"{name} ({index})" if counts[name] > 1 else name for index, name in names.items()]
 
 
+def show_scores(scores: dict[str, float], config: Any) -> str:
+    """HTML with the score of each class, and a bar for each probability."""
+    parts = []
+    for (name, score), text in zip(scores.items(), explain.show_scores(list(scores.values()), config)):
+        name = html.escape(name)
+        parts.append(f"<span>{name}</span><span>{text}</span>")
+        if not is_regression(config):
+            parts.append(f'<meter aria-label="{name}" value="{score}"></meter>')
+    return f'<div class="scores">{"".join(parts)}</div>'
+
+
 def classify(path: str | None, model_name: str, size: str):
-    """What the page shows for an image: what was seen, probabilities, one line about it, the stages, and the classes for gradients."""
+    """
+    What the page shows for an image: what was seen, the scores of its best classes, one line about it, the stages, the classes for gradients,
+    and HTML with the scores.
+    """
     if path is None:
-        return None, None, "", gr.skip(), gr.skip()
+        return NOTHING
     model, image_processor = load_model(model_name)
     pixel_values = prepare(read_image(path), model, image_processor, size)
     with torch.inference_mode():
         scores = scores_of(model(pixel_values, interpolate_pos_encoding=True).logits, model.config)[0]
     labels = class_labels(model)
     best = scores.topk(min(5, len(labels))).indices.tolist()
-    shown: Any = {labels[index]: scores[index].item() for index in best}
-    if is_regression(model.config):  # Gradio shows numbers as percentages, but not text.
-        shown = ", ".join(f"{name}: {show_score(score, model.config)}" for name, score in shown.items())
+    shown = {labels[index]: scores[index].item() for index in best}
+    kind = "value" if is_regression(model.config) else "label" if has_several_labels(model.config) else "class"
     height, width = pixel_values.shape[-2:]
     patches = " and ".join(f"{columns} × {rows}" for rows, columns in explain.grid_sizes(model, pixel_values))
     stages = model.config.num_stages
@@ -197,8 +227,9 @@ def classify(path: str | None, model_name: str, size: str):
         Seen(model_name, pixel_values),
         shown,
         f"The model saw {width} × {height} pixels, as {patches} patches.",
-        gr.Slider(maximum=stages, value=stages),
-        gr.Dropdown([(labels[index], index) for index in best], value=best[0]),
+        gr.Radio(list(range(1, stages + 1)), value=stages),
+        gr.Dropdown([(labels[index], index) for index in best], value=best[0], label=kind.capitalize()),
+        gr.HTML(show_scores(shown, model.config), label=HEADINGS[kind]),
     )
 
 
@@ -209,13 +240,15 @@ def draw_maps(seen: Seen | None, method: str, stage: int, target: int | None) ->
     key = (method, target if method == "gradient" else stage)
     if key not in seen.drawn:
         model, image_processor = load_model(seen.model_name)
-        options = {"target": target, "steps": GRADIENT_STEPS} if method == "gradient" else {"stage": int(stage) - 1}
+        options = {"target": target, "steps": GRADIENT_STEPS} if method == "gradient" else {"stage": stage - 1}
         maps = explain.METHODS[method](model, seen.pixel_values, **options)
         colours = explain.visible(seen.pixel_values[0], image_processor)
         figures = (
             f'<figure><img src="{draw_map(colours, values[0])}" alt="Map by {method}">'
-            f"<figcaption>patches of {patch_size} pixels</figcaption></figure>"
-            for values, patch_size in zip(maps, model.config.patch_sizes)
+            f"<figcaption>{name}, {values.shape[2]} × {values.shape[1]} patches"
+            f'<div class="scale">mean <i></i> {explain.scale_end(values):.3g} × mean</div>{explain.describe(values[0])}'
+            "</figcaption></figure>"
+            for name, values in zip(explain.branch_names(model), maps)
         )
         seen.drawn[key] = f'<div class="maps">{"".join(figures)}</div>'
     return seen.drawn[key]
@@ -228,16 +261,14 @@ def draw_map(colours: torch.Tensor, values: torch.Tensor) -> str:
     """
     scale = 480 / max(colours.shape[:2])
     height, width = (round(scale * side) for side in colours.shape[:2])
-    grey = colours.mean(dim=-1)
-    grey = (grey - grey.min()) / (grey.max() - grey.min()).clamp(min=1e-6)
-    background = Image.fromarray((255 * grey).round().byte().numpy()).resize((width, height)).convert("RGB")
-    heat = values.clamp(min=0).cpu()
-    heat = Image.fromarray((heat / heat.max().clamp(min=1e-12)).numpy()).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    coloured = Image.fromarray(matplotlib.colormaps["inferno"](np.asarray(heat), bytes=True)).convert("RGB")
+    grey = (255 * colours.mean(dim=-1)).round().byte().numpy()
+    background = Image.fromarray(grey).resize((width, height)).convert("RGBA")
+    # From 0 at the mean to 1 at the end of the scale.
+    heat = (explain.times_mean(values).cpu() - 1) / (explain.scale_end(values) - 1)
+    heat = Image.fromarray(heat.numpy()).resize((width, height), Image.Resampling.BILINEAR)
+    coloured = Image.fromarray(explain.map_colours()(np.asarray(heat), bytes=True))
     file = io.BytesIO()
-    Image.blend(background, coloured, 0.65).save(file, format="jpeg", quality=90)
+    Image.alpha_composite(background, coloured).convert("RGB").save(file, format="jpeg", quality=90)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -268,15 +299,17 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
             with gr.Column(scale=3, min_width=320):
                 model = gr.Dropdown(models, value=models[0], label="Model")
                 size = gr.Radio(SIZES, value=TRAINED_SIZE, label="Size of the image")
-                classes = gr.Label(num_top_classes=5, label="Most probable classes", show_heading=False)
+                # For programs. On the page, it would round all percentages to whole numbers, and show values as percentages too.
+                classes = gr.Label(visible=False)
+                scores = gr.HTML(label=HEADINGS["class"], show_label=True, container=True, padding=True)
             with gr.Column(scale=5, min_width=320):
                 method = gr.Radio(list(explain.METHODS), value="attention", label="Where it looked, by")
-                stage = gr.Slider(1, 3, value=3, step=1, label="Stage", buttons=[])
+                stage = gr.Radio([1, 2, 3], value=3, label="Stage", elem_id="stage")
                 target = gr.Dropdown([], label="Class", visible=False)
                 maps = gr.HTML()
                 status = gr.Markdown(elem_id="status")
 
-        shown = [seen, classes, status, stage, target]
+        shown = [seen, classes, status, stage, target, scores]
         choices = [seen, method, stage, target]
         # One image at a time uses all cores, and bounds the memory.
         one_at_a_time = {"trigger_mode": "always_last", "concurrency_limit": 1, "concurrency_id": "model"}
@@ -284,10 +317,11 @@ def build_page(models: list[str], examples: list[str], credit: str) -> gr.Blocks
             [image.change, model.input, size.input], classify, [image, model, size], shown, **one_at_a_time
         )
         new_image.success(draw_maps, choices, maps, **one_at_a_time)
-        nothing = (None, None, "", gr.skip(), gr.skip(), "")
-        new_image.failure(lambda: nothing, None, [*shown, maps], api_visibility="private")
+        # Messages about the image before.
+        new_image.success(js="() => document.querySelectorAll('.toast-close').forEach(button => button.click())")
+        new_image.failure(lambda: (*NOTHING, ""), None, [*shown, maps], api_visibility="private")
         method.input(
-            lambda method: (gr.Slider(visible=method != "gradient"), gr.Dropdown(visible=method == "gradient")),
+            lambda method: (gr.Radio(visible=method != "gradient"), gr.Dropdown(visible=method == "gradient")),
             method,
             [stage, target],
             api_visibility="private",
@@ -308,22 +342,34 @@ def main():
         raise SystemExit(
             f"error: this needs {', '.join(missing)}, which is not installed: {explain.INSTALL} scikit-learn"
         )
-    check_models(arguments.models)
+    # A shell leaves a ~ in quotes as it is.
+    models = [os.path.expanduser(name) for name in arguments.models]
+    check_models(models)
     photos = importlib.resources.files("sklearn") / "datasets" / "images"
-    examples = arguments.examples or [str(photos / name) for name in ("china.jpg", "flower.jpg")]
-    if missing := [path for path in examples if not Path(path).is_file()]:
-        raise SystemExit(f"error: --examples {missing[0]} is not a file. Expected images.")
-    page = build_page(arguments.models, examples, "" if arguments.examples else CREDIT)
-    page.queue(max_size=500).launch(
-        server_port=arguments.port,
-        allowed_paths=examples,
-        max_file_size="100mb",
-        state_session_capacity=100,
-        footer_links=["api"],
-        ssr_mode=False,
-        theme=THEME,
-        css=CSS,
-    )
+    examples = [os.path.expanduser(path) for path in arguments.examples or []]
+    try:
+        for path in examples:
+            explain.check_file(path)
+    except ValueError as error:
+        raise SystemExit(f"error: --examples: {error}")
+    credit = "" if examples else CREDIT
+    examples = examples or [str(photos / name) for name in ("china.jpg", "flower.jpg")]
+    page = build_page(models, examples, credit)
+    colours = ", ".join(f"rgb({100 * red:.0f}% {100 * green:.0f}% {100 * blue:.0f}% / {opacity:.2f})"
+                        for red, green, blue, opacity in explain.map_colours()(np.linspace(0, 1, 9)))  # fmt: skip
+    try:
+        page.queue(max_size=500).launch(
+            server_port=arguments.port,
+            allowed_paths=examples,
+            max_file_size="100mb",
+            state_session_capacity=100,
+            footer_links=["api"],
+            ssr_mode=False,
+            theme=THEME,
+            css=CSS.replace("COLOURS", colours),
+        )
+    except (OSError, OverflowError) as error:
+        raise SystemExit(f"error: --port {arguments.port}: {error}")
 
 
 if __name__ == "__main__":

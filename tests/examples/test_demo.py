@@ -57,7 +57,12 @@ from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, Cro
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-WORDS = {"text": "it is not an image, whatever its name says", "truncated": "image file is truncated"}
+WORDS = {
+    "text": "it is not an image, whatever its name says",
+    "truncated": "image file is truncated",
+    "empty": "it is empty",
+    "drawing": "it is an SVG, which has shapes and no pixels",
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,8 @@ def files(photos, tmp_path_factory) -> dict[str, str]:
     for name in ("landscape", "portrait"):
         photos[name].save(folder / f"{name}.jpg")
     (folder / "text.jpg").write_text("This is no picture.")
+    (folder / "empty.jpg").touch()
+    (folder / "drawing.jpg").write_text('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
     (folder / "truncated.jpg").write_bytes((folder / "landscape.jpg").read_bytes()[:20000])
     return {path.stem: str(path) for path in folder.iterdir()}
 
@@ -149,21 +156,24 @@ class Visitor:
     def maps(self) -> list[str]:
         return [picture.get_attribute("src") for picture in self.all(".maps img")]
 
+    def messages(self) -> list[str]:
+        return [message.text for message in self.all(".toast-body")]
+
     def status(self) -> str:
         return self.all("#status")[0].text
 
     def choose(self, option: str):
-        self.driver.find_element(By.XPATH, f"//label[.//input[@type='radio'] and contains(., '{option}')]").click()
+        self.driver.find_element(
+            By.XPATH, f"//label[.//input[@type='radio'] and normalize-space()='{option}']"
+        ).click()
 
     def choose_model(self, name: str):
         self.all("input[aria-label='Model']")[0].click()
         self.wait(lambda: self.all(f"[role=option][aria-label='{name}']"))[0].click()
 
-    def move_to_stage(self, stage: int):
-        """With the arrows of the keyboard."""
-        slider = self.all("input[type=range]")[0]
-        steps = stage - int(slider.get_attribute("value"))
-        slider.send_keys(("\ue014" if steps > 0 else "\ue012") * abs(steps))
+    def stages(self) -> list[str]:
+        """Those to choose from, where they can be seen. There is no field for free text."""
+        return [choice.text for choice in self.all("#stage label") if choice.is_displayed()]
 
     def after(self, act):
         """The maps after an act that changes them."""
@@ -209,7 +219,7 @@ def test_numbers_are_the_pipelines_and_pictures_those_of_explain(app, chromium, 
             np.testing.assert_allclose(pixels(address), pixels(app.draw_map(colours, values[0])), atol=1)
 
     check(visitor.maps(), explain.attention_maps(model, pixel_values))
-    check(visitor.after(lambda: visitor.move_to_stage(1)), explain.attention_maps(model, pixel_values, 0))
+    check(visitor.after(lambda: visitor.choose("1")), explain.attention_maps(model, pixel_values, 0))
     check(visitor.after(lambda: visitor.choose("rollout")), explain.rollout_maps(model, pixel_values, 0))
     check(visitor.after(lambda: visitor.choose("gradient")), explain.gradient_maps(model, pixel_values, steps=8))
     second = list(expected)[1]
@@ -220,14 +230,14 @@ def test_numbers_are_the_pipelines_and_pictures_those_of_explain(app, chromium, 
         visitor.wait(lambda: visitor.all(f"[role=option][aria-label='{second}']"))[0].click()
 
     check(visitor.after(choose_class), explain.gradient_maps(model, pixel_values, target, steps=8))
-    assert not visitor.all("input[type=range]") or not visitor.all("input[type=range]")[0].is_displayed()
+    assert not visitor.stages()
 
     visitor.after(lambda: visitor.choose_model(models[1]))
     assert visitor.classes() == pytest.approx(as_pipeline(models[1], files["landscape"]), abs=1e-4)
     visitor.after(lambda: visitor.choose("attention"))
-    assert visitor.all("input[type=range]")[0].get_attribute("max") == "3"
+    assert visitor.stages() == ["1", "2", "3"]
     assert "48 × 48 pixels, as 4 × 4 and 2 × 2 patches" in visitor.status()
-    shown = visitor.after(lambda: visitor.choose("Its own size"))
+    shown = visitor.after(lambda: visitor.choose(app.SIZES[1]))
     assert "480 × 320 pixels, as 40 × 27 and 20 × 13 patches" in visitor.status()
     assert pixels(shown[0]).shape == (320, 480, 3)
     # Nothing came from anywhere else.
@@ -246,8 +256,10 @@ def test_what_is_no_image(chromium, page, models, files, kind):
     message = visitor.wait(lambda: visitor.all(".toast-body")[0].text)
     assert f"{kind}.jpg cannot be read: {WORDS[kind]}" in message and "/" not in message
     visitor.wait(lambda: not visitor.classes() and not visitor.maps() and not visitor.status())
+    assert visitor.messages()
     visitor.upload(files["portrait"])
     visitor.wait(visitor.maps)
+    visitor.wait(lambda: not visitor.messages(), seconds=5)  # of 20 that it would stay
     assert visitor.classes() == pytest.approx(as_pipeline(models[0], files["portrait"]), abs=1e-4)
 
 
@@ -388,6 +400,29 @@ def test_own_sizes(app, models):
         assert model(pixel_values, interpolate_pos_encoding=True).logits.isfinite().all()
 
 
+def test_scores_on_the_page(app, monkeypatch):
+    """Scores that are alike have the digits that tell them apart; names are not read as HTML; values have no bars."""
+    config = small_config(num_labels=3)
+    page = app.show_scores({"<b>": 0.0017, "bee": 0.00168}, config)
+    assert re.findall(r"<span>(.*?)</span>", page) == ["&lt;b&gt;", "0.170%", "bee", "0.168%"]
+    assert re.findall(r'value="(.*?)"', page) == ["0.0017", "0.00168"]
+    config.problem_type = "regression"
+    page = app.show_scores({"height": 26.04, "width": -3.0}, config)
+    assert re.findall(r"<span>(.*?)</span>", page) == ["height", "26.04", "width", "-3"] and "meter" not in page
+
+
+def test_maps_name_their_branch_and_their_scale(app, models, files, monkeypatch):
+    """And a nearly uniform one says so."""
+    seen, *_ = app.classify(files["landscape"], models[0], app.TRAINED_SIZE)
+    page = app.draw_maps(seen, "attention", 2, None)
+    assert "small branch, 4 × 4 patches" in page and "large branch, 2 × 2 patches" in page
+    ends = [explain.scale_end(values) for values in explain.attention_maps(load(models[0])[0], seen.pixel_values)]
+    assert re.findall(r"mean <i></i> (.*?) × mean", page) == [f"{end:.3g}" for end in ends]
+    assert "uniform" not in page
+    monkeypatch.setitem(explain.METHODS, "rollout", lambda *args, **kwargs: [torch.ones(1, 4, 4), torch.ones(1, 2, 2)])
+    assert app.draw_maps(seen, "rollout", 2, None).count("nearly uniform: 1.00 to 1.00 × mean") == 2
+
+
 def test_two_classes_of_one_name(app):
     config = small_config(num_labels=3, id2label={0: "crane", 1: "maillot", 2: "crane"})
     model = CrossViTForImageClassification(config)
@@ -402,13 +437,20 @@ def test_a_model_that_cannot_be_loaded(app):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--models outputs/no/such", "error: --models outputs/no/such is not a folder. Expected the folder of a model, or OWNER/NAME"),
-        ("--models EMPTY", "error: --models EMPTY holds no CrossViT: "),
-        ("--models a/b --examples none.jpg", "error: --examples none.jpg is not a file"),
+        ("--models a/b outputs/no/such", "error: --models outputs/no/such: There is no folder 'outputs/no/such'."),
+        ("--models ~/a/modle", "error: --models EMPTY/a/modle: There is no folder 'EMPTY/a/modle'. Did you mean 'EMPTY/a/model'?"),
+        ("--models a/modle", "Did you mean 'a/model'?"),
+        ("--models EMPTY", "error: --models EMPTY: EMPTY has no config.json"),
+        ("--models a/b --examples EMPTY/none.jpg", "error: --examples: There is no file 'EMPTY/none.jpg'."),
+        ("--models nobody/b --examples ~/a/potho.jpg", "error: --examples: There is no file 'EMPTY/a/potho.jpg'. Did you mean 'EMPTY/a/photo.jpg'?"),
         ("--modles a/b", "unrecognized arguments: --modles"),
     ],
 )  # fmt: skip
 def test_mistakes_end_before_the_page_starts(app, monkeypatch, capsys, tmp_path, arguments, message):
+    (tmp_path / "a" / "model").mkdir(parents=True)
+    (tmp_path / "a" / "photo.jpg").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["app.py", *arguments.replace("EMPTY", str(tmp_path)).split()])
     monkeypatch.setattr(app, "build_page", lambda *_: pytest.fail("the page was built"))
     with pytest.raises(SystemExit) as error:

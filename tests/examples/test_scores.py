@@ -26,10 +26,19 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from PIL import Image
 from small_models import small_config
 from transformers import pipeline
 
-from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTImageProcessorPil, explain
+from benchmarks.deletion_curves import deletion_and_insertion
+from crossvit import (
+    CrossViTConfig,
+    CrossViTForImageClassification,
+    CrossViTImageProcessor,
+    CrossViTImageProcessorPil,
+    explain,
+)
+from crossvit.inference.backends import load_for_inference
 from crossvit.inference.scores import same_answers
 
 
@@ -94,11 +103,25 @@ def test_demo(folder, photo):
     app = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = app
     spec.loader.exec_module(app)
-    _, shown, *_ = app.classify(photo, folder, app.TRAINED_SIZE)
+    _, shown, *_, page = app.classify(photo, folder, app.TRAINED_SIZE)
     expected = expected_scores(folder, photo)
-    if isinstance(shown, str):  # values, which Gradio would show as percentages
-        shown = {name: float(value) for name, value in (part.split(": ") for part in shown.split(", "))}
-    assert shown == pytest.approx(expected, rel=1e-3)
+    assert shown == pytest.approx(expected, rel=1e-5) and list(shown) == list(expected)
+    config = CrossViTConfig.from_pretrained(folder)
+    texts = re.findall("<span>(.*?)</span>", page.value)
+    assert dict(zip(texts[::2], texts[1::2])) == dict(zip(shown, explain.show_scores(list(shown.values()), config)))
+    is_one_class = "single" in str(config.problem_type) or (config.problem_type is None and len(expected) > 1)
+    kind = "value" if config.problem_type == "regression" else "class" if is_one_class else "label"
+    assert page.label == app.HEADINGS[kind]
+
+
+def test_curves(folder, photo):
+    """They begin and end with the score of the best class, and have values for a model of values."""
+    model, image_processor = load_for_inference(folder)
+    pixel_values = image_processor(Image.open(photo), return_tensors="pt").pixel_values
+    importance = torch.rand(1, *pixel_values.shape[-2:], generator=torch.Generator().manual_seed(0))
+    curves = deletion_and_insertion(model, pixel_values, importance, steps=2)
+    best = next(iter(expected_scores(folder, photo).values()))
+    assert [curves["deletion"][0, 0].item(), curves["insertion"][0, -1].item()] == pytest.approx([best] * 2, rel=1e-5)
 
 
 def test_forms_of_a_model_are_compared_by_their_answers():
