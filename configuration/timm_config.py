@@ -19,8 +19,12 @@ timm's descriptions of its models as fields of `CrossViTConfig`: the `config.jso
 from collections.abc import Mapping
 from typing import Any
 
+from transformers.utils import logging
+
 from crossvit.configuration.variants import CROSSVIT_VARIANTS, imagenet_classes
 
+
+logger = logging.get_logger(__name__)
 
 # Arguments of timm's class that a field here means the same by. The others are translated below.
 _FIELDS = {
@@ -32,6 +36,9 @@ _FIELDS = {
     "attn_drop_rate": "attention_probs_dropout_prob",
     "drop_path_rate": "drop_path_rate",
 }
+
+# Dropout in places where this model has none, or not on its own: the numbers of inference are the same.
+_TRAINING_ALONE = ("drop_rate", "pos_drop_rate", "proj_drop_rate")
 
 
 def is_timm_config(config_dict: Mapping[str, Any]) -> bool:
@@ -130,11 +137,18 @@ def config_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, Any
 
     pretrained_cfg = timm_pretrained_cfg(timm_config)
     num_labels = timm_config.get("num_classes", arguments.get("num_classes", pretrained_cfg.get("num_classes")))
+    if ignored := [f"{key}={arguments[key]}" for key in _TRAINING_ALONE if arguments.get(key)]:
+        logger.warning_once(
+            f"{name} was trained by timm with {', '.join(ignored)}, which `CrossViTConfig` has no field for. Inference is the same; to train "
+            "with dropout, set `hidden_dropout_prob`."
+        )
     arguments.setdefault("global_pool", timm_config.get("global_pool", "token"))
     foreign = {
         key: value
         for key, value in arguments.items()
-        if key not in ("num_classes", "img_size", "in_chans") and value and (key, value) != ("global_pool", "token")
+        if key not in ("num_classes", "img_size", "in_chans", *_TRAINING_ALONE)
+        and value
+        and (key, value) != ("global_pool", "token")
     }
     if foreign:
         raise ValueError(

@@ -431,6 +431,22 @@ def test_a_configuration_of_one_s_own_keeps_its_type(tmp_path):
         CrossViTConfig.from_pretrained(tmp_path)
 
 
+def test_arguments_of_the_training_do_not_change_the_numbers(tmp_path, photos, caplog):
+    """Dropout that `CrossViTConfig` has is kept, and the rest is named: it has no part in inference."""
+    kept = {"attn_drop_rate": 0.1, "drop_path_rate": 0.2}
+    ignored = {"drop_rate": 0.3, "pos_drop_rate": 0.4, "proj_drop_rate": 0.5}
+    reference = small_timm_model(**kept, **ignored)
+    save_for_hf(reference, tmp_path, model_args={**SMALL_TIMM_MODEL, **kept, **ignored}, safe_serialization=True)
+    model = CrossViTForImageClassification.from_pretrained(tmp_path)
+    config = model.config
+    assert (config.attention_probs_dropout_prob, config.drop_path_rate, config.hidden_dropout_prob) == (0.1, 0.2, 0)
+    message = "trained by timm with drop_rate=0.3, pos_drop_rate=0.4, proj_drop_rate=0.5"
+    assert [message in record.message for record in caplog.records] == [True]
+    pixel_values = timm_transform(tmp_path)(photos["square"])[None]
+    expected = logits_of(reference, pixel_values)
+    assert (logits_of(model.eval(), pixel_values) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
