@@ -28,11 +28,16 @@ scripts: a folder, a CSV, JSON lines or parquet file, or a data set of the Hub. 
     classes_N.csv        precision, recall and F1 of each class, for model N
     predictions_N.csv    for each image its class, the predicted class, how sure the model was, and the rank that it gave to the right class
 
+After Ctrl-C or SIGTERM the same command continues with the images that are left, except for a stream. If a model's folder has the `run.json` of its
+training, images that it was trained on are named.
+
 Macro F1 is the mean over the classes that are the label or the prediction of any image, as in scikit-learn. Its interval is right from about
 20 images per class. The calibration error is how far the model's confidence in its answer is from how often it is right.
 """
 
+import hashlib
 import json
+import os
 import time
 import warnings
 from collections import Counter
@@ -57,7 +62,11 @@ from tqdm import tqdm
 
 from crossvit import CrossViTConfig, CrossViTForImageClassification, CrossViTImageProcessor
 from crossvit.configuration.files import check_writable, replace_file
+from crossvit.configuration.image_files import existing_path, image_mode
+from crossvit.configuration.stopping import Stopped, resumable
 from crossvit.data import DataArguments, ImageData, load_images, print_bad_images, read_image
+from crossvit.data.classes import counted
+from crossvit.data.loading import warn_of_trained_images
 from crossvit.data.reading import image_name
 from crossvit.data.samples import AugmentedImages, AugmentedStream, ImageTransform
 from crossvit.hub import complete_model_card
@@ -65,6 +74,10 @@ from crossvit.trainer import parse_arguments
 
 
 RESULTS, PICTURE = "evaluation.json", "evaluation.png"
+# What a process has done before a signal. The name tells the images, the models and the processes.
+UNFINISHED = "unfinished_{}.parquet"
+# What is said of an image, in the order of the files.
+COLUMNS = ("label", "predicted", "confidence", "rank")
 # The classes that the picture names at most.
 MAX_NAMES = 25
 # The equally wide bins of confidence.
@@ -125,16 +138,40 @@ class Samples:
     def __init__(self, models: list[Model]):
         self.image_range = models[0].images.image_range
         self.parts = [
-            ImageTransform(one.image_processor, one.images.label2id, False, len(one.classes)) for one in models
+            ImageTransform(
+                one.image_processor,
+                one.images.label2id,
+                False,
+                len(one.classes),
+                mode=image_mode(one.classifier.config, one.image_processor),
+            )
+            for one in models
         ]
 
     def __call__(self, sample: dict) -> dict:
         image = read_image(sample["image"], self.image_range)
         return {
-            "pixel_values": [part.transform(image, return_tensors="pt").pixel_values[0] for part in self.parts],
+            "pixel_values": [
+                part.transform(image.convert(part.mode), return_tensors="pt").pixel_values[0] for part in self.parts
+            ],
             "labels": [part.class_index(sample["label"], sample["image"]) for part in self.parts],
             "name": image_name(sample["image"]),
         }
+
+
+def check_models(arguments: Arguments):
+    """Ends the program if a model cannot be had, or does not take image files. It comes before the images, which may take long to look at."""
+    for name in arguments.models:
+        try:
+            config = CrossViTConfig.from_pretrained(name, token=arguments.token)
+            image_mode(config, CrossViTImageProcessor.from_pretrained(name, token=arguments.token))
+            if config.problem_type == "multi_label_classification":
+                raise ValueError(
+                    "The model was trained for several labels per image, and the figures here are for one. Evaluate it with "
+                    "run_image_classification.py --do_eval."
+                )
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{name}: {error}") from error
 
 
 def load_models(arguments: Arguments, images: ImageData) -> list[Model]:
@@ -143,10 +180,6 @@ def load_models(arguments: Arguments, images: ImageData) -> list[Model]:
     for name in arguments.models:
         try:
             config = CrossViTConfig.from_pretrained(name, token=arguments.token)
-            if config.problem_type == "multi_label_classification":
-                raise ValueError(
-                    "The model was trained for several labels per image, but these images have one. Train it on such images first."
-                )
             matched = images.match_classes(config.id2label, training=False)
             classifier = CrossViTForImageClassification.from_pretrained(name, token=arguments.token)
             image_processor = CrossViTImageProcessor.from_pretrained(name, token=arguments.token)
@@ -188,43 +221,83 @@ def own_part(images: Dataset | IterableDataset, accelerator: Accelerator, ends_e
     return split_dataset_by_node(images, accelerator.process_index, accelerator.num_processes)
 
 
+def identity(accelerator: Accelerator, models: list[Model], images: Dataset) -> str:
+    """The same for the same images of this process, with the same weights, image processors, classes and number format."""
+    digest = hashlib.sha256(f"{accelerator.process_index} {accelerator.mixed_precision}".encode())
+    for one in models:
+        digest.update(json.dumps([one.images.label2id, one.classes, one.images.image_range]).encode())
+        digest.update(one.image_processor.to_json_string().encode())
+        for weight in one.classifier.state_dict().values():
+            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(images._fingerprint.encode())
+    for batch in images.select_columns("image").with_format("arrow").iter(1000):
+        for path in batch["image"].combine_chunks().field("path").to_pylist():
+            if path is not None and os.path.exists(file := existing_path(path)):
+                found = os.stat(file)
+                digest.update(f"{path}|{found.st_size}|{found.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
 @torch.no_grad()
 def predict(
-    accelerator: Accelerator, models: list[Model], images: Dataset | IterableDataset, batch_size: int, num_workers: int
+    accelerator: Accelerator,
+    models: list[Model],
+    images: Dataset | IterableDataset,
+    batch_size: int,
+    num_workers: int,
+    output: Path,
 ) -> list[pd.DataFrame]:
     """
     A row for each image, for each model. `attrs` has how many images per second the model took, without the time to read them. `images` are
-    those of this process.
+    those of this process. After a signal, its rows are in the folder `output`, and the next call starts with them.
     """
-    if isinstance(images, IterableDataset):
+    batches, done, is_stream = [], 0, isinstance(images, IterableDataset)
+    if is_stream:
         dataset = AugmentedStream(images, Samples(models), seed=0, endless=False)
     else:
-        dataset = AugmentedImages(images, Samples(models), seed=0)
+        if any(output.glob(UNFINISHED.format("*"))):
+            file = output / UNFINISHED.format(identity(accelerator, models, images))
+            batches = [pd.read_parquet(file)] if file.exists() else []
+            done = sum(map(len, batches))
+        dataset = AugmentedImages(images.select(range(done, len(images))), Samples(models), seed=0)
     prepared = [accelerator.prepare_model(one.classifier.eval(), evaluation_mode=True) for one in models]
-    names, parts, rates = [], [[] for _ in models], [[] for _ in models]
     loader = DataLoader(dataset, batch_size, num_workers=num_workers)
-    for batch in tqdm(loader, desc="evaluating (batches)", disable=not accelerator.is_main_process):
-        names += batch["name"]
-        for index, model in enumerate(prepared):
-            start = time.perf_counter()
-            scores = model(batch["pixel_values"][index].to(accelerator.device)).logits.float().cpu()
-            rates[index].append(len(scores) / (time.perf_counter() - start))
-            wrong = [name for name, row in zip(batch["name"], scores) if not row.isfinite().all()]
-            if wrong:
-                raise SystemExit(
-                    f"{models[index].name} gives scores that are not finite numbers, for {wrong[0]} as the first image. Either its weights "
-                    "are broken, or fp16 is too narrow for it: leave out --mixed_precision."
-                )
-            rows = answers(scores, batch["labels"][index])
-            parts[index].append(pd.DataFrame({column: values.numpy() for column, values in rows.items()}))
-    names, tables = gather_object(names), []
-    for one, part, rate in zip(models, parts, rates):
-        table = pd.concat(gather_object(part), ignore_index=True)
-        table.insert(0, "image", names)
+    try:
+        for batch in tqdm(loader, desc="evaluating (batches)", disable=not accelerator.is_main_process):
+            rows = {"image": batch["name"], "batch": done + len(batches)}
+            for index, model in enumerate(prepared):
+                start = time.perf_counter()
+                scores = model(batch["pixel_values"][index].to(accelerator.device)).logits.float().cpu()
+                rows[f"rate {index}"] = len(scores) / (time.perf_counter() - start)
+                wrong = [name for name, row in zip(batch["name"], scores) if not row.isfinite().all()]
+                if wrong:
+                    raise SystemExit(
+                        f"{models[index].name} gives scores that are not finite numbers, for {wrong[0]} as the first image. Either its weights "
+                        "are broken, or fp16 is too narrow for it: leave out --mixed_precision."
+                    )
+                for column, values in answers(scores, batch["labels"][index]).items():
+                    rows[f"{column} {index}"] = values.numpy()
+            batches.append(pd.DataFrame(rows))
+    except Stopped:
+        if batches and not is_stream:
+            with replace_file(output / UNFINISHED.format(identity(accelerator, models, images))) as temporary:
+                pd.concat(batches, ignore_index=True).to_parquet(temporary)
+        raise
+    # The median, because the first batches are slower than the others.
+    own = [
+        float(pd.concat(batches).drop_duplicates("batch")[f"rate {index}"].median()) if batches else 0.0
+        for index in range(len(models))
+    ]
+    rates, rows, tables = (
+        np.sum(gather_object([own]), axis=0),
+        pd.concat(gather_object(batches), ignore_index=True),
+        [],
+    )
+    for index, one in enumerate(models):
+        table = rows[["image", *(f"{column} {index}" for column in COLUMNS)]].set_axis(["image", *COLUMNS], axis=1)
         for column in ("label", "predicted"):
             table[column] = np.array(one.classes, dtype=object)[table[column]]
-        # The median, because the first batches are slower than the others.
-        table.attrs["images_per_second"] = sum(gather_object([float(np.median(rate))] if rate else []))
+        table.attrs["images_per_second"] = float(rates[index])
         tables.append(table)
     return tables
 
@@ -329,7 +402,9 @@ def shortened(name: str, most: int) -> str:
 
 def print_tables(results: dict, classes: list[pd.DataFrame]):
     """Prints the figures of all models, the classes that each finds hardest, and the differences."""
-    print(f"\n{results['images']} images of {results['classes']} classes; 95 % intervals in brackets\n")
+    print(
+        f"\n{counted(results['images'], 'image')} of {counted(results['classes'], 'class')}; 95 % intervals in brackets\n"
+    )
     rows = {
         model["name"]: {**{name: in_percent(figure) for name, figure in model["figures"].items()}, "images per second": f"{model['images_per_second']:.1f}"}
         for model in results["models"]
@@ -389,7 +464,10 @@ def draw_evaluation(results: dict, tables: list[pd.DataFrame], classes: list[pd.
         if len(models) <= 2:
             right.bar_label(bars, fmt="%.3f", padding=2, fontsize=7)
     left.set_xticks(range(len(order)), [name.replace("_", " ") for name in order])
-    left.set(ylim=(0, 1.02), title=f"{results['images']} images of {shortened(results['data'], 30)}, 95 % intervals")
+    left.set(
+        ylim=(0, 1.02),
+        title=f"{counted(results['images'], 'image')} of {shortened(results['data'], 30)}, 95 % intervals",
+    )
     parts[0].legend(loc="outside lower center", fontsize=9)
     middle.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
     middle.set(
@@ -451,6 +529,8 @@ def save(results: dict, tables: list[pd.DataFrame], classes: list[pd.DataFrame],
             by_class.to_csv(temporary)
     with replace_file(output / RESULTS) as temporary:
         temporary.write_text(json.dumps(results, indent=2))
+    for file in output.glob(UNFINISHED.format("*")):
+        file.unlink()
     try_to_draw(results, tables, classes, output / PICTURE)
 
 
@@ -516,19 +596,14 @@ def describe_data(arguments: Arguments, data_arguments: DataArguments) -> dict[s
     return {"dataset_type": kind, "dataset_name": name, "dataset_config": name}
 
 
-def main():
-    data_arguments, arguments = parse_arguments(DataArguments, Arguments, description=__doc__.split("\n\n")[0])
-    check_arguments(arguments, data_arguments)
-    output = Path(arguments.output_dir)
+def work(arguments: Arguments, data_arguments: DataArguments, output: Path):
     earlier = earlier_models(output)
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
     workers = arguments.dataloader_num_workers
+    check_writable(output)
+    check_models(arguments)
     options = {"num_workers": workers, "token": arguments.token}
-    try:
-        check_writable(output)
-        images = load_images(data_arguments, arguments.seed, output, training=False, **options)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    images = load_images(data_arguments, arguments.seed, output, training=False, **options)
     if images.multi_label:
         raise SystemExit(
             "These images have several labels each, and the figures here are for one. Evaluate them with run_image_classification.py --do_eval."
@@ -536,13 +611,16 @@ def main():
     if next(iter(images.splits["validation"]), None) is None:
         raise SystemExit("There is no image to evaluate: the source of the evaluation images is empty.")
     models = load_models(arguments, images)
+    output.mkdir(parents=True, exist_ok=True)
+    if not isinstance(images.splits["validation"], IterableDataset):
+        for name in arguments.models:
+            warn_of_trained_images(images.splits["validation"], name, accelerator.state, token=arguments.token)
     if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
         for name in arguments.models if arguments.update_card else ():
             load_card(name, arguments.token)
 
     own = own_part(images.splits["validation"], accelerator, data_arguments.max_eval_samples is not None)
-    tables = predict(accelerator, models, own, arguments.per_device_eval_batch_size, workers)
+    tables = predict(accelerator, models, own, arguments.per_device_eval_batch_size, workers, output)
     if not accelerator.is_main_process:
         return
     classes = [class_table(table) for table in tables]
@@ -572,6 +650,24 @@ def main():
         if arguments.update_card:
             update_card(model, found["figures"], where, arguments.token)
     print(f"\nnumbers and picture: {output}")
+
+
+def main():
+    data_arguments, arguments = parse_arguments(DataArguments, Arguments, description=__doc__.split("\n\n")[0])
+    arguments.models = [os.path.expanduser(name) for name in arguments.models]
+    check_arguments(arguments, data_arguments)
+    output = Path(arguments.output_dir)
+    kept = (
+        "a stream is evaluated from its beginning"
+        if data_arguments.streaming
+        else f"the images that were evaluated are in {output}"
+    )
+    with resumable(kept):
+        try:
+            work(arguments, data_arguments, output)
+        except ValueError as error:
+            # A process that reads images puts its traceback before the message.
+            raise SystemExit(str(error).rsplit("\nValueError: ")[-1].strip()) from error
 
 
 if __name__ == "__main__":

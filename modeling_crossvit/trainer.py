@@ -293,7 +293,7 @@ def check_run(output: Path, data: ImageData, options: dict[str, Any]) -> None:
     """
     # Values as JSON gives them back, to compare them.
     options = json.loads(json.dumps(options, default=str))
-    run = {"images": data.fingerprint, "classes": data.classes, "options": options}
+    run = {"images": data.fingerprint, "classes": data.classes, "options": options, "source": data.source}
     file = output / RUN_FILE
     has_results = any(output.glob("checkpoint-*")) or (output / "model.safetensors").exists()
     if has_results and file.exists():

@@ -26,7 +26,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from crossvit.data.classes import class_order, listed
+from crossvit.data.classes import class_order, counted, listed
 from crossvit.data.reading import decoding_error, has_wide_values, image_name, open_image
 from crossvit.data.splits import Split, count_images, left_out_line
 
@@ -92,7 +92,8 @@ def print_bad_images(output: Path) -> None:
     """Prints how many images were left out. Each counts once, although a stream may have read it several times."""
     report = output / "bad_images.jsonl"
     images = set(report.read_text().splitlines())
-    print(f"{len(images)} images could not be read and were left out; {report} names them.")
+    were = "was" if len(images) == 1 else "were"
+    print(f"{counted(len(images), 'image')} could not be read and {were} left out; {report} has the reasons.")
 
 
 def wide_images(images: Dataset) -> list[str]:
@@ -127,7 +128,7 @@ def description(splits: dict[str, Split], image_range: list[float] | None) -> st
             order = sorted(order, key=lambda name: counts[name])
             order = [*order[:3], "...", order[-1]]
         each = ", ".join(f"{label} {counts[label]}" if label in counts else label for label in order)
-        lines.append(f"{name}: {len(split.images)} images of {len(counts)} classes: {each}")
+        lines.append(f"{name}: {counted(len(split.images), 'image')} of {counted(len(counts), 'class')}: {each}")
         if split.left_out:
             lines.append(f"  left out: {left_out_line(split.left_out)}")
         wide = [] if image_range else wide_images(split.images)

@@ -43,8 +43,8 @@ def listed(names: Iterable, most: int = 20) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """`1 image`, `2 images`, `2 classes`."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 # --- from labels to names ---

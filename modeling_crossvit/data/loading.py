@@ -13,12 +13,16 @@
 # limitations under the License.
 """Loads the splits `train` and `validation` that the options name, checks them, says what was found, and gives their samples."""
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,6 +140,7 @@ class ImageData:
         fingerprint: The same for the same training images with the same labels.
         image_range: See `read_image`.
         label2id: The index of each label. By default the place of its class in `classes`.
+        source: The options that gave the images, and the seed, for `warn_of_trained_images`. None for a stream.
         image_mode: What `crossvit.configuration.image_files.image_mode` says of the model: RGB, or L for grey.
     """
 
@@ -146,6 +151,7 @@ class ImageData:
     image_range: list[float] | None = None
     label2id: dict[str, int] = field(default_factory=dict)
     image_mode: str = "RGB"
+    source: dict[str, Any] | None = None
 
     def __post_init__(self):
         self.label2id = self.label2id or {name: index for index, name in enumerate(self.classes or [])}
@@ -327,20 +333,41 @@ def choose_splits(train: Sources, validation: Sources, arguments: DataArguments,
     return {name: split for name, split in splits.items() if split is not None}
 
 
-def warn_of_copies(splits: dict[str, Split], state: PartialState) -> None:
-    """Prints how many of the images to evaluate are among those to train on, and names some."""
-    numbers = dict(zip(splits, number_images(*(split.images for split in splits.values())), strict=True))
-    for name, split in splits.items():
-        check_labels(split, numbers[name])
-    trained = set(numbers["train"])
-    copies = [row for row, number in enumerate(numbers["validation"]) if number in trained]
-    if copies:
-        images = splits["validation"].images
-        names = listed(image_name(images[row]["image"]) for row in copies[:5])
+def warn_of_copies(images: Dataset, numbers: list[int], trained: list[int], whose: str, state: PartialState) -> None:
+    """Prints how many of the images to evaluate are among those to train on, and names some. The numbers are those of `number_images`."""
+    copies = np.flatnonzero(np.isin(numbers, trained))
+    if len(copies):
+        names = listed(image_name(images[int(row)]["image"]) for row in copies[:5])
         state.print(
-            f"Warning: {len(copies)} of the {len(images)} images to evaluate are among the training images too, so that the result will be "
-            f"too good: {names}{' ...' if len(copies) > 5 else ''}. Remove them from one of the two."
+            f"Warning: {len(copies)} of the {len(images)} images to evaluate {'is' if len(copies) == 1 else 'are'} among {whose} too, so that the "
+            f"result will be too good: {names}{' ...' if len(copies) > 5 else ''}. Remove them from one of the two."
         )
+
+
+def warn_of_trained_images(images: Dataset, folder: str | Path, state: PartialState, token: str | None = None) -> None:
+    """
+    Prints how many of the images to evaluate the model of a folder was trained on, if `run.json` of its training run says what these were. They
+    are looked for anew, by path and content. All processes call this.
+
+    Args:
+        images: The images to evaluate.
+        folder: The folder of a run, or of one of its checkpoints.
+        token: For the Hub.
+    """
+    file = next(
+        (path for path in (Path(folder) / "run.json", Path(folder).parent / "run.json") if path.is_file()), None
+    )
+    if file is None or (source := json.loads(file.read_text()).get("source")) is None:
+        return
+    seed = source.pop("seed")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # what a training run says of its images
+            trained = load_images(DataArguments(**source), seed, file.parent, token=token).splits["train"]
+    except ValueError as error:
+        state.print(f"Whether {folder} was trained on images to evaluate is not known: {error}")
+        return
+    evaluated_numbers, trained_numbers = number_images(images, trained)
+    warn_of_copies(images, evaluated_numbers, trained_numbers, f"the training images of {folder}", state)
 
 
 # --- all of it ---
@@ -350,6 +377,17 @@ def fingerprint(split: Split, source: str) -> str:
     """The same for the same labels in the same order, and the same names of files; of a stream, for the same source."""
     known = [source, split.classes] if split.is_stream else [split.places, split.labels]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+
+
+def absolute_options(arguments: DataArguments) -> dict[str, Any]:
+    """The options that choose the images, with absolute paths, to find the same images again from another folder."""
+    options = {name: value for name, value in asdict(arguments).items() if value not in (None, False)}
+    for name in ("train_dir", "validation_dir", "train_file", "validation_file", "label_map", "dataset_name"):
+        # A name of the Hub is none of a folder here.
+        if name in options and (name != "dataset_name" or Path(options[name]).exists()):
+            options[name] = os.path.abspath(options[name])
+    options.pop("skip_bad_images", None)
+    return options
 
 
 def load_images(
@@ -386,23 +424,27 @@ def load_images(
         held_out = DEFAULT_HELD_OUT if arguments.train_val_split is None else arguments.train_val_split
         if not held_out and not training:
             raise ValueError("--train_val_split 0 leaves no images to evaluate on: leave it out.")
-        numbers = None
+        row_numbers = None
         if not splits["train"].is_stream:
-            (numbers,) = number_images(splits["train"].images)
-            if (repeated := check_labels(splits["train"], numbers)) and training and held_out:
+            (row_numbers,) = number_images(splits["train"].images)
+            if (repeated := check_labels(splits["train"], row_numbers)) and training and held_out:
                 state.print(
-                    f"{repeated} of {len(numbers)} images are there before; all copies are on one side of the split."
+                    f"{repeated} of {len(row_numbers)} images {'is' if repeated == 1 else 'are'} there before; all copies are on one side of the split."
                 )
         try:
             if held_out:
-                splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed, numbers)
+                splits["train"], splits["validation"] = hold_out(splits["train"], held_out, seed, row_numbers)
         except ValueError as error:
             # One image per class is enough for a training. Who asks for evaluation images gets them or an error.
             if not training or splits["train"].is_stream or arguments.train_val_split is not None:
                 raise
             state.print(f"{error} Now all of them are trained on, and none is evaluated.")
     elif training and not any(split.is_stream for split in splits.values()):
-        warn_of_copies(splits, state)
+        numbers = dict(zip(splits, number_images(*(split.images for split in splits.values())), strict=True))
+        for name, split in splits.items():
+            check_labels(split, numbers[name])
+        images = splits["validation"].images
+        warn_of_copies(images, numbers["validation"], numbers["train"], "the training images", state)
     if not training:
         if "train" in splits:
             state.print(
@@ -426,13 +468,20 @@ def load_images(
         splits = leave_out_bad_images(splits, output or Path(), num_workers)
     if state.is_main_process:
         print(description(splits, arguments.image_range), flush=True)
-    images = {name: split.images for name, split in splits.items()}
+    tables = {name: split.images for name, split in splits.items()}
     if arguments.streaming:
-        for name, table in images.items():
+        for name, table in tables.items():
             if isinstance(table, Dataset):
-                images[name] = table.to_iterable_dataset(num_shards=min(len(table), STREAM_PARTS))
+                tables[name] = table.to_iterable_dataset(num_shards=min(len(table), STREAM_PARTS))
         if training:
-            images["train"] = images["train"].shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+            tables["train"] = tables["train"].shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
     split = splits["train" if training else "validation"]
     source = [arguments.dataset_name, arguments.dataset_config_name, arguments.train_file, arguments.train_split]
-    return ImageData(images, classes, split.multi_label, fingerprint(split, str(source)), arguments.image_range)
+    return ImageData(
+        tables,
+        classes,
+        split.multi_label,
+        fingerprint(split, str(source)),
+        arguments.image_range,
+        source=None if arguments.streaming else {**absolute_options(arguments), "seed": seed},
+    )

@@ -406,7 +406,7 @@ def test_encoded_images_as_a_gpu_decodes_them(script, classify, model, monkeypat
     assert_same_scores(rows["shard/row"], classify(str(flower)))
 
 
-def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model, tmp_path, run_example):
+def test_a_killed_worker_a_signal_and_a_killed_job_lose_nothing_and_repeat_nothing(model, tmp_path, run_example):
     folder, output = tmp_path / "images", tmp_path / "output"
     folder.mkdir()
     for photo in PHOTOS:
@@ -420,7 +420,11 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model,
         "--num_workers=2",
     ]
     command = [sys.executable, str(ROOT / "examples" / "batch_inference.py"), *options]
-    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    job = start()
 
     def finished() -> set[Path]:
         return {file for file in output.glob("finished/*.parquet") if ".pending" not in file.name}
@@ -434,13 +438,21 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model,
         ]
 
     wait_until(lambda: len(finished()) >= 2 or job.poll() is not None)
+    assert job.poll() is None, job.stderr.read()
     killed = workers()[0]
     killed.kill()
     before = len(finished())
     wait_until(lambda: len(finished()) >= before + 3 or job.poll() is not None)
     assert job.poll() is None, "the job ended before it was killed"
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate()
+    assert job.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
+    assert errors.endswith(f"SIGTERM: the rows that are done are in {output}; the same command continues from there\n")
+    before, job = len(finished()), start()
+    wait_until(lambda: len(finished()) > before or job.poll() is not None)
+    assert job.poll() is None, "the job ended before it was killed"
     job.send_signal(signal.SIGKILL)
-    job.wait()
+    job.communicate()
     kept = {file: file.stat().st_mtime_ns for file in finished()}
     assert 0 < len(kept) < 25
     run_example("batch_inference.py", *options, check=True)
@@ -448,6 +460,19 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing_and_repeat_nothing(model,
     assert set(rows) == {str(file) for file in folder.iterdir()}
     assert [name for name, row in rows.items() if row["error"]] == [str(folder / "broken.png")]
     assert {file: file.stat().st_mtime_ns for file in finished() & kept.keys()} == kept
+
+
+def test_errors_of_a_worker_are_one_line(script):
+    """Ray's have the traceback of the worker above them."""
+
+    def reason(cause: Exception) -> str:
+        return script["reason_of"](
+            ray.exceptions.RayTaskError("write", "Traceback\n  line 1\n", cause).as_instanceof_cause(), "rows stay"
+        )
+
+    full = "There is no space for files (No space left on device). Free some; rows stay; the same command continues from there."
+    assert reason(OSError(28, "Error writing bytes to file", "To change retry attempts, configure")) == full
+    assert reason(ValueError("first\nsecond")) == "The job stopped: second. The same command goes on from here."
 
 
 # --- mistakes ---

@@ -27,6 +27,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, top_k_accuracy_score
 from small_models import small_config
 
+import crossvit.data
 from benchmarks import training
 from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+from crossvit.data import DataArguments, load_images
+from crossvit.trainer import check_run
 
 
 ROOT = Path(__file__).parents[2]
@@ -716,7 +720,7 @@ def test_mistakes(evaluate, make_model, model, images, tmp_path):
         (model, ("--validation_dir", others), r"(?s)good: The model does not have all classes.*classes of the data: cat\n.*classes of the model: digit 0, .*--label_map"),
         ([model, make_model("fewer", CLASSES[:9])], here, r"(?s)fewer: The model does not have all.*without a match: digit 9\n"),
         ([model, model], here, "has .*good twice"),
-        (tmp_path / "nothing", here, "nothing"),
+        (tmp_path / "nothing", ("--validation_dir", tmp_path / "none"), "nothing"),  # before the images
         (model, (*here, "--update_card", "--max_eval_samples", 5), "leave out --max_eval_samples"),
         (model, (*here, "--per_device_eval_batch_size", 0), "must be at least 1, got 0"),
         (tmp_path / "bad card", (*here, "--update_card"), "The model card of .*bad card cannot be read"),
@@ -747,8 +751,78 @@ def test_unreadable_images(evaluate, model, images, tmp_path):
     folder = shutil.copytree(images, tmp_path / "copy")
     broken = next((folder / CLASSES[2]).iterdir())
     broken.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=f"{broken.name} cannot be read.*--skip_bad_images"):
-        evaluate(model, "--validation_dir", folder)
+    for workers in (0, 1):  # a worker puts its traceback before the message
+        with pytest.raises(
+            SystemExit,
+            match=rf"^{re.escape(str(broken))} cannot be read.*--skip_bad_images looks at all images[^\n]*$",
+        ):
+            evaluate(model, "--validation_dir", folder, "--dataloader_num_workers", workers)
     found = evaluate(model, "--validation_dir", folder, "--skip_bad_images")
-    assert found.results["images"] == 144 and "1 images could not be read and were left out" in found.printed
+    assert found.results["images"] == 144 and "1 image could not be read and was left out" in found.printed
     assert str(broken) not in set(found.predictions[0]["image"])
+
+
+def test_names_that_are_not_utf_8(evaluate, model, images, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(images / CLASSES[2], folder / CLASSES[2])
+    found = evaluate(model, "--validation_dir", folder)
+    assert {Path(name).parent for name in found.predictions[0]["image"]} == {tmp_path / "caf\\xe9" / CLASSES[2]}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_evaluated(
+    evaluate, expected, model, weaker, images, monkeypatch, capsys, tmp_path, number
+):
+    """The same command evaluates the rest. What a changed image gave is not taken."""
+    copy, read, original = shutil.copytree(images, tmp_path / "copy"), [], crossvit.data.read_image
+
+    def read_image(image: dict, *options) -> Image.Image:
+        read.append(image["path"])
+        if len(read) == 40:
+            os.kill(os.getpid(), number)
+        return original(image, *options)
+
+    monkeypatch.setattr(crossvit.data, "read_image", read_image)
+    options = ("--validation_dir", copy, "--per_device_eval_batch_size", 15)
+    with pytest.raises(SystemExit) as ended:
+        evaluate([model, weaker], *options, output="other")
+    assert ended.value.code == 128 + number and len(read) == 40
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert re.search(
+        rf"\n{name}: the images that were evaluated .*; the same command continues", capsys.readouterr().err
+    )
+    (unfinished,) = (tmp_path / "other").glob("unfinished_*")
+    kept = unfinished.read_bytes()
+    found = evaluate([model, weaker], *options, output="other")
+    assert len(read) == 40 + 145 - 30, "two batches were done"
+    assert_same(found, expected)
+    assert not unfinished.exists()
+    unfinished.write_bytes(kept)
+    os.utime(next(copy.rglob("*.png")))
+    evaluate([model, weaker], *options, output="other")
+    assert len(read) == 40 + 145 - 30 + 145
+
+
+def test_images_that_the_model_was_trained_on(evaluate, make_model, images, tmp_path):
+    """Under another name, and with the held-out images of the run known as such."""
+    model = shutil.copytree(make_model("trained"), tmp_path / "run" / "checkpoint-3")
+    data = load_images(DataArguments(train_dir=os.path.relpath(images)), seed=3)
+    check_run(tmp_path / "run", data, {})
+    trained, held_out = (
+        [Path(image["path"]) for image in data.splits[split]["image"]] for split in ("train", "validation")
+    )
+    for number, path in enumerate([*trained[:2], *held_out[:9]]):
+        target = tmp_path / "others" / path.parent.name / f"copy {number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    printed = evaluate(model, "--validation_dir", tmp_path / "others").printed
+    warning = f"Warning: 2 of the 11 images to evaluate are among the training images of {model} too"
+    assert warning in printed and "copy 0.png" in printed and "copy 1.png" in printed and "copy 2.png" not in printed
+    assert "among the training images" not in evaluate(model, "--train_dir", images, "--seed", 3).printed
+    images.rename(tmp_path / "moved")
+    printed = evaluate(model, "--validation_dir", tmp_path / "others").printed
+    (tmp_path / "moved").rename(images)
+    assert (
+        f"Whether {model} was trained on images to evaluate is not known: --train_dir {images} is not a folder"
+        in printed
+    )
