@@ -132,6 +132,7 @@ def describe(image_processor: CrossViTImageProcessorPil, format: str) -> str:
     size, resample = settings["size"], settings["resample"]
     if (
         not all(settings[step] for step in steps)
+        or np.size(settings["image_mean"]) != 3
         or resample not in _FILTERS
         or size.keys() not in ({"shortest_edge"}, {"height", "width"})
     ):

@@ -249,7 +249,12 @@ def test_the_steps_name_the_settings():
         "and openvino.",
     ):
         assert part in page
-    for unusual in ({"do_resize": False}, {"resample": 1}, {"size": {"shortest_edge": 50, "longest_edge": 60}}):
+    for unusual in (
+        {"do_resize": False},
+        {"resample": 1},
+        {"size": {"shortest_edge": 50, "longest_edge": 60}},
+        {"image_mean": [0.5], "image_std": [0.5]},
+    ):
         page = preprocessing.describe(CrossViTImageProcessorPil(**unusual), "onnx")
         assert "are not of the usual kind" in page and "```" not in page
 
