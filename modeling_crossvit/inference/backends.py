@@ -324,10 +324,12 @@ BACKENDS = {
 }
 
 
-def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, limit: int) -> torch.Tensor:
+def read_images(
+    folder: str | Path, image_processor: CrossViTImageProcessorPil, limit: int, mode: str = "RGB"
+) -> torch.Tensor:
     """
     `pixel_values` of the images in a folder and in the folders inside it. If there are more than `limit`, they are taken at equal
-    distances, so that classes in folders of their own have their share.
+    distances, so that classes in folders of their own have their share. `image_mode` gives the `mode` of a model.
 
     Raises:
         ValueError: If the folder holds no images, or one that cannot be read.
@@ -343,7 +345,7 @@ def read_images(folder: str | Path, image_processor: CrossViTImageProcessorPil, 
     pixel_values = []
     for path in tqdm([paths[index * len(paths) // count] for index in range(count)], desc="images"):
         try:
-            pixel_values.append(image_processor(load_image(str(path)), return_tensors="pt").pixel_values)
+            pixel_values.append(image_processor(load_image(str(path)).convert(mode), return_tensors="pt").pixel_values)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{path} cannot be read as an image: {error}. Repair it or take it out of --images."

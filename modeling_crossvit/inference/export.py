@@ -30,6 +30,7 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 
 from crossvit.configuration.files import check_writable, replace_folder
+from crossvit.configuration.image_files import image_mode
 from crossvit.configuration.saved_code import remove_code
 from crossvit.hub import check_output
 from crossvit.inference.backends import (
@@ -81,7 +82,10 @@ def export(
     if missing := find_missing(INT8_PACKAGES if images else FORMATS[format]):
         raise ValueError(f"--format {format} needs {', '.join(missing)}, which is not installed: {INSTALL}")
     classifier, image_processor = load_for_inference(model)
-    calibration = None if images is None else read_images(images, image_processor, CALIBRATION_IMAGES)
+    calibration = None
+    if images is not None:
+        mode = image_mode(classifier.config, image_processor)
+        calibration = read_images(images, image_processor, CALIBRATION_IMAGES, mode)
     with quiet():
         exported = export_model(classifier, format, calibration)
     with replace_folder(output) as folder:

@@ -382,6 +382,33 @@ def test_ratios_are_of_the_same_round():
     assert fastest.ratios([1.0, 10.0, 2.0, 0.5, 1.0], [2.0, 20.0, 4.0, 2.0, 3.0]) == (2.0, 2.0, 3.0)
 
 
+def test_the_table_does_not_contradict_itself():
+    """On a busy machine, what was slower in most rounds had the smaller median, because that was of another round."""
+    seconds = {"eager": [1.0, 5.0, 5.0], "optimized": [2.0, 2.0, 10.0]}
+    rows = {name: fastest.Row(equal=9, seconds={1: times}) for name, times in seconds.items()}
+    cells = rows_of(fastest.table(rows, 9, [1]))
+    assert {name: cells[name][2:] for name in seconds} == {
+        "eager": ["5000.0 ms", "1.00 (1.00 to 1.00)"],
+        "optimized": ["10000.0 ms", "0.50 (0.50 to 1.50)"],
+    }
+    assert fastest.fastest(rows, 9, 1) == "eager"
+
+
+def test_models_of_other_channels(tmp_path, digits, capsys, monkeypatch):
+    """A model of grey images is measured with such; for other channels the commands do not blame the images."""
+    for channels in (1, 4):
+        folder = tmp_path / str(channels)
+        CrossViTForImageClassification(small_config(num_channels=channels)).save_pretrained(folder)
+        settings = {"do_convert_rgb": False, "image_mean": [0.5] * channels, "image_std": [0.5] * channels}
+        CrossViTImageProcessor.from_image_size(48, **settings).save_pretrained(folder)
+    small_backends(monkeypatch)
+    run(fastest, tmp_path / "1", "--images", digits, "--batch_size", 2, "--rounds", 2)
+    assert rows_of(capsys.readouterr().out)["eager"][1] == "42 of 42"
+    for command, options in ((fastest, ()), (export, (tmp_path / "out", "--format", "openvino", "--int8"))):
+        message = refuse(capsys, command, tmp_path / "4", *options, "--images", digits)
+        assert "The model takes images of 4 channels, but an image file gives 3" in message
+
+
 def test_contenders_take_turns_in_changing_order(monkeypatch):
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
