@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import image_processing_backends as backends
@@ -90,6 +91,22 @@ def _settings_from_timm(timm_config: Mapping[str, Any], name: str) -> dict[str, 
     }
 
 
+def _check_integers(images: "np.ndarray | torch.Tensor") -> None:
+    """Refuses integers outside 0..255. Images of bytes, the usual case, and of floating point are not looked at."""
+    if isinstance(images, torch.Tensor):
+        is_checked = not (images.is_floating_point() or images.dtype in (torch.uint8, torch.bool))
+    else:
+        is_checked = images.dtype.kind in "iu" and images.dtype != np.uint8
+    if is_checked and 0 not in images.shape:
+        values = np.asarray(images.cpu() if isinstance(images, torch.Tensor) else images)
+        smallest, largest = values.min(), values.max()
+        if smallest < 0 or largest > 255:
+            raise ValueError(
+                f"The image has dtype {images.dtype} and values of {smallest} to {largest}, expected integers of 0 to 255. Scale images of "
+                "more than 8 bits per channel to 0..255 first."
+            )
+
+
 class ImageProcessorMixin(_Backend):
     """
     Reads the settings of timm's models, refuses the settings of other image processors, and saves the code of the core.
@@ -143,15 +160,56 @@ class ImageProcessorMixin(_Backend):
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         return files
 
+    def _preprocess_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        is_empty = len(images.shape) == 4 and not len(images) if hasattr(images, "shape") else images in ([], ())
+        if not is_empty:
+            return super()._preprocess_image_like_inputs(images, *args, **kwargs)
+        # No images, as the last part of a stream can be: what one image gives, without it.
+        channels = 3 if isinstance(kwargs["image_mean"], float) else len(kwargs["image_mean"])
+        black = [np.zeros((channels, 8, 8), np.uint8)]
+        outputs = super()._preprocess_image_like_inputs(
+            black, *args, **{**kwargs, "input_data_format": "channels_first"}
+        )
+        return BatchFeature({name: values[:0] for name, values in outputs.items()})
+
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        super()._validate_preprocess_kwargs(**kwargs)
+        size, crop_size = kwargs["size"], kwargs["crop_size"]
+        if kwargs["do_resize"] and kwargs["do_center_crop"] and size.shortest_edge and crop_size:
+            if size.shortest_edge < min(crop_size.height, crop_size.width):
+                logger.warning_once(
+                    f"Images are resized to {size.shortest_edge} pixels and cropped to {crop_size.height}x{crop_size.width}, so that they "
+                    "get a black border. Give `crop_size` as well, or make an image processor with `from_image_size`."
+                )
+
     def fetch_images(self, image_url_or_urls: Any) -> Any:
-        """As in transformers. An array of two dimensions is a grey image."""
-        images = super().fetch_images(image_url_or_urls)
+        """
+        As in transformers. An array of two dimensions is a grey image.
+
+        Raises:
+            FileNotFoundError: If there is no file of this name.
+            ValueError: If integers are outside 0..255, which one backend would take for pixels and the other one would not.
+        """
+        try:
+            images = super().fetch_images(image_url_or_urls)
+        except ValueError as error:
+            if isinstance(image_url_or_urls, str) and "Incorrect image source" in str(error):
+                raise FileNotFoundError(
+                    f"There is no image file {image_url_or_urls[:200]!r}. Expected the path of an image, a URL that begins with "
+                    "http:// or https://, or an image in base64."
+                ) from None
+            raise
         if self.do_convert_rgb and isinstance(images, Image.Image) and images.mode.startswith(("I", "F")):
             logger.warning_once(
                 f"An image of mode {images.mode!r} has more than 8 bits per channel; converted to RGB, as timm and PIL do it, all "
                 "values above 255 become white. Scale such images to 0..255 before the image processor."
             )
-        return images[None] if getattr(images, "ndim", None) == 2 else images
+        if isinstance(images, np.ndarray | torch.Tensor):
+            _check_integers(images)
+            images = images[None] if images.ndim == 2 else images
+        if isinstance(images, np.ndarray) and min(images.strides, default=0) < 0:
+            images = images.copy()  # PyTorch has no negative strides, as `image[..., ::-1]` has them.
+        return images
 
     @classmethod
     def from_image_size(
@@ -232,7 +290,7 @@ def _is_interleaved_rgb(image: Any, input_data_format: str | ChannelDimension | 
 
 
 class TorchvisionBackend(ImageProcessorMixin, backends.TorchvisionBackend):
-    """transformers' backend, without copies of a whole photo, and with a refusal of integers that it would take for 0..255."""
+    """transformers' backend, without copies of a whole photo."""
 
     def process_image(
         self,
@@ -242,28 +300,16 @@ class TorchvisionBackend(ImageProcessorMixin, backends.TorchvisionBackend):
         device: "torch.device | None" = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """
-        As in transformers: one image to (channels, height, width).
-
-        Raises:
-            ValueError: If integers are above 255. The PIL backend refuses the same images.
-        """
+        """As in transformers: one image to (channels, height, width)."""
         if isinstance(image, Image.Image) and image.mode == "RGB":
             image, input_data_format = tvF.pil_to_tensor(image), ChannelDimension.FIRST
         # Pillow and the decoders of JPEG give interleaved channels. PyTorch resizes them on the CPU in half the time that it needs for planes,
         # and transformers' copy into planes takes longer than the resize.
         if torch.device(device or "cpu").type == "cpu" and _is_interleaved_rgb(image, input_data_format):
             return image
-        tensor = super().process_image(
+        return super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device, **kwargs
         )
-        # Images of bytes, the usual case, are not looked at.
-        if not tensor.is_floating_point() and tensor.dtype != torch.uint8 and (largest := tensor.double().max()) > 255:
-            raise ValueError(
-                f"The image has dtype {tensor.dtype} and values up to {largest:.0f}, expected integers of at most 255. Scale "
-                "images of more than 8 bits per channel to 0..255 first."
-            )
-        return tensor
 
     def rescale_and_normalize(self, images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         # In planes from here on, because PyTorch normalizes interleaved channels six times slower.

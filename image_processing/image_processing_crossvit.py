@@ -18,7 +18,13 @@ from typing import Any
 import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    PILImageResampling,
+    SizeDict,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring
 
@@ -53,6 +59,12 @@ class CrossViTImageProcessor(TorchvisionBackend):
             # As timm does it, which drops an alpha channel. transformers' own conversion blends it with white.
             image = image.convert("RGB")
         return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def convert_to_rgb(
+        self, image: torch.Tensor, input_data_format: str | ChannelDimension | None = None
+    ) -> torch.Tensor:
+        # Of tensors and arrays, whose channels come first by now: the same.
+        return super().convert_to_rgb(image[:3] if image.shape[0] == 4 else image, input_data_format)
 
     def center_crop(self, image: torch.Tensor, size: SizeDict, **kwargs: Any) -> torch.Tensor:
         # With the rounding of torchvision and timm. transformers' own is one pixel off for some sizes.

@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    PILImageResampling,
+    SizeDict,
+    infer_channel_dimension_format,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import auto_docstring
 
@@ -51,6 +58,13 @@ class CrossViTImageProcessorPil(PilBackend):
             # As timm does it, which drops an alpha channel. transformers' own conversion blends it with white.
             image = image.convert("RGB")
         return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def convert_to_rgb(self, image: Any, input_data_format: str | ChannelDimension | None = None) -> np.ndarray:
+        # Of arrays: the same.
+        if isinstance(image, np.ndarray) and image.ndim == 3:
+            layout = input_data_format or infer_channel_dimension_format(image, num_channels=(1, 3, 4))
+            image = image[:3] if layout == ChannelDimension.FIRST else image[..., :3]
+        return super().convert_to_rgb(image, input_data_format=input_data_format)
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs: Any) -> np.ndarray:
         # With the rounding of torchvision and timm. transformers' own is one pixel off for some sizes.

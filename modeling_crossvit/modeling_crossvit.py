@@ -260,8 +260,12 @@ class CrossViTEmbeddings(nn.Module):
         ):
             raise ValueError(
                 f"`pixel_values` has dtype {pixel_values.dtype} and shape {tuple(pixel_values.shape)}, expected floating point of shape "
-                f"(batch_size, {num_channels}, height, width). The image processor makes it from images of any kind; a single image needs "
-                "`pixel_values.unsqueeze(0)`, and channels come before height and width."
+                f"(batch_size, {num_channels}, height, width). The image processor makes it from images of any kind, with channels before "
+                "height and width. "
+                + {
+                    3: "A single image needs `pixel_values.unsqueeze(0)`.",
+                    5: "Images in groups need `pixel_values.flatten(0, 1)`.",
+                }.get(pixel_values.ndim, "")
             )
         height, width = pixel_values.shape[-2:]
         if not are_known((height, width)):
@@ -339,6 +343,13 @@ class CrossViTAttention(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
 
+    def split_heads(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, T, C) to (B, h, T, d). Under tensor parallelism the heads are those of this device."""
+        # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter. Without
+        # -1, which a batch of no images leaves open.
+        num_heads = states.shape[-1] // self.head_dim
+        return states.view(*states.shape[:-1], num_heads, self.head_dim).transpose(1, 2)
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -347,15 +358,14 @@ class CrossViTAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if key_value_states is None:
             key_value_states = hidden_states
-        # `view` and not `unflatten`, because `torch.onnx.export(dynamo=False)` fixes the sizes to the example's behind the latter.
-        query_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        key_value_shape = (*key_value_states.shape[:-1], -1, self.head_dim)
-        query_states = self.q_proj(hidden_states).view(query_shape).transpose(1, 2)  # (B, Q, C) -> (B, h, Q, d)
-        key_states = self.k_proj(key_value_states).view(key_value_shape).transpose(1, 2)  # (B, T, C) -> (B, h, T, d)
-        value_states = self.v_proj(key_value_states).view(key_value_shape).transpose(1, 2)
+        query_states = self.split_heads(self.q_proj(hidden_states))  # (B, Q, C) -> (B, h, Q, d)
+        key_states = self.split_heads(self.k_proj(key_value_states))  # (B, T, C) -> (B, h, T, d)
+        value_states = self.split_heads(self.v_proj(key_value_states))
 
-        # Only the eager implementation has weights to return: whoever asks for them gets them, whatever implementation is configured.
-        implementation = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        # Only the eager implementation has weights to return, whatever is configured, and takes a batch of no images.
+        is_empty = are_known(hidden_states.shape[:1]) and not len(hidden_states)
+        is_eager = kwargs.get("output_attentions") or is_empty
+        implementation = "eager" if is_eager else self.config._attn_implementation
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attn_output, attn_weights = attention_interface(
             self,
@@ -672,6 +682,8 @@ class CrossViTClassifier(nn.Module):
     def __init__(self, config: CrossViTConfig):
         super().__init__()
         self.hidden_sizes = config.hidden_sizes
+        # As of the linear layer that other models have here: what takes its place gets `pooler_output`.
+        self.in_features, self.out_features = sum(config.hidden_sizes), config.num_labels
         self.heads = nn.ModuleList(nn.Linear(hidden_size, config.num_labels) for hidden_size in config.hidden_sizes)
 
     def forward(self, pooler_output: torch.Tensor) -> torch.Tensor:

@@ -321,6 +321,7 @@ class OptimizedMixin(PreTrainedModel):
         if (
             not isinstance(pixel_values, torch.Tensor)
             or pixel_values.device != device
+            or not pixel_values.numel()
             or kwargs.keys() - {"return_dict", "num_items_in_batch"}
             or config.output_attentions
             or config.output_hidden_states

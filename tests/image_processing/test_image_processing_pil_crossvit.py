@@ -195,9 +195,68 @@ def test_grey_array_becomes_three_equal_channels(photos):
 
 
 @pytest.mark.parametrize("processor_class", PROCESSORS)
-def test_more_than_8_bits_in_an_array_are_refused(processor_class):
-    with pytest.raises(ValueError, match="255"):
-        processor_class()(np.full((50, 50, 3), 40000, np.uint16), return_tensors="pt")
+def test_an_alpha_channel_is_dropped(photos, processor_class):
+    """Of PIL images as timm does it, and of arrays and tensors alike."""
+    processor = processor_class()
+    photo = photos["landscape"].convert("RGBA")
+    photo.putalpha(photos["landscape"].convert("L"))
+    array = np.asarray(photo)
+    expected = processor(photos["landscape"], return_tensors="pt").pixel_values
+    for image in (photo, array, torch.from_numpy(array.copy()).permute(2, 0, 1)):
+        assert torch.equal(processor(image, return_tensors="pt").pixel_values, expected), type(image)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_arrays_with_negative_strides(photos, processor_class):
+    processor, array = processor_class(), np.asarray(photos["landscape"])
+    for view in (array[..., ::-1], array[::-1], array[:, ::-1]):  # BGR, upside down, mirrored
+        expected = processor(view.copy(), return_tensors="pt").pixel_values
+        assert torch.equal(processor(view, return_tensors="pt").pixel_values, expected)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+@pytest.mark.parametrize("as_tensor", [False, True], ids=["array", "tensor"])
+@pytest.mark.parametrize("do_resize", [True, False])
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint16, 40000), (np.int16, -1), (np.int32, 256), (np.int8, -1)])
+def test_integers_outside_a_byte_are_refused(processor_class, as_tensor, do_resize, dtype, value):
+    image = np.zeros((50, 50, 3), dtype)
+    image[7, 8, 0] = value
+    with pytest.raises(ValueError, match=f"dtype.* and values of .*{value}.*, expected integers of 0 to 255"):
+        processor_class()(torch.from_numpy(image) if as_tensor else image, do_resize=do_resize)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+@pytest.mark.parametrize("images", [[], (), np.zeros((0, 3, 9, 9), np.uint8), torch.zeros(0, 3, 9, 9)], ids=type)
+@pytest.mark.parametrize("options", [{}, {"do_resize": False}, {"do_normalize": False}], ids=str)
+def test_a_batch_of_no_images(processor_class, images, options):
+    for kind in ("pt", "np"):
+        outputs = processor_class()(images, return_tensors=kind, **options)
+        assert outputs.pixel_values.shape == (0, 3, 240, 240)
+        assert (
+            outputs.pixel_values.dtype
+            == processor_class()(np.zeros((9, 9, 3), np.uint8), return_tensors=kind, **options).pixel_values.dtype
+        )
+    assert processor_class()(images, **options).pixel_values == []
+    grey = processor_class(do_convert_rgb=False, image_mean=[0.5], image_std=[0.5])
+    assert grey([], return_tensors="pt").pixel_values.shape == (0, 1, 240, 240)
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_a_missing_file_is_named(processor_class):
+    with pytest.raises(FileNotFoundError, match="There is no image file 'misspelled.jpg'"):
+        processor_class()(["misspelled.jpg"], return_tensors="pt")
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_a_crop_larger_than_the_resize_is_warned_of(photos, processor_class, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(base.logger, "warning_once", warnings.append)
+    processor = processor_class()
+    processor(photos["landscape"])
+    processor(photos["landscape"], size=96, crop_size=96)
+    assert not warnings
+    processor(photos["landscape"], size=96)
+    assert len(warnings) == 1 and "resized to 96 pixels and cropped to 240x240" in warnings[0]
 
 
 def test_more_than_8_bits_in_an_image_are_warned_of(photos, monkeypatch):

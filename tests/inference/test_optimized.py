@@ -117,6 +117,13 @@ def test_equal_to_the_ordinary_model(model_class, arguments, pixel_values):
                 assert relative_difference(ours, reference) < 1e-14, name
 
 
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+def test_a_batch_of_no_images(config, model_class):
+    model = model_class(config).eval()
+    expected, found = (form(torch.zeros(0, 3, 48, 48)) for form in (model, optimize(model)))
+    assert found.keys() == expected.keys() and all(len(value) == len(expected[name]) for name, value in found.items())
+
+
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_in_every_precision(pixel_values, dtype, qkv_bias):

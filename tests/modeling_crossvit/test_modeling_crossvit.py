@@ -413,7 +413,8 @@ def test_initialisation_is_the_release_s():
             False,
             r"shape \(3, 48, 48\), expected floating point of shape \(batch_size, 3,.*unsqueeze\(0\)",
         ),
-        (torch.zeros(1, 48, 48, 3), False, r"shape \(1, 48, 48, 3\), expected.*channels come before height and width"),
+        (torch.zeros(2, 1, 3, 48, 48), False, r"shape \(2, 1, 3, 48, 48\), expected.*flatten\(0, 1\)"),
+        (torch.zeros(1, 48, 48, 3), False, r"shape \(1, 48, 48, 3\), expected.*channels before height and width"),
         (
             torch.zeros(1, 1, 48, 48),
             False,
@@ -431,6 +432,30 @@ def test_unusable_pixel_values(model, pixel_values, flag, message):
     for called in (model, model.crossvit):
         with pytest.raises(ValueError, match=message):
             called(pixel_values, interpolate_pos_encoding=flag)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("requested", ["nothing", "output_attentions", "output_hidden_states"])
+def test_a_batch_of_no_images(config, implementation, requested):
+    """As timm's model: outputs of the usual shapes, of no images. In a training step the weights get gradients of zero."""
+    arguments = {} if requested == "nothing" else {requested: True}
+    for model_class in (CrossViTModel, CrossViTForImageClassification, CrossViTBackbone):
+        model = model_class(config).eval()
+        model.set_attn_implementation(implementation)
+        one, none = (model(torch.zeros(size, 3, 48, 48), **arguments) for size in (1, 0))
+        assert one.keys() == none.keys()
+        for name, expected in one.items():
+            for tensor, found in zip(*((item,) if torch.is_tensor(item) else item for item in (expected, none[name]))):
+                assert found.shape == (0, *tensor.shape[1:]), name
+    model = CrossViTForImageClassification(config)
+    model(torch.zeros(0, 3, 48, 48)).logits.sum().backward()
+    assert not any(parameter.grad.any() for parameter in model.parameters())
+
+
+def test_the_head_can_be_exchanged_as_in_other_models(model, pixel_values):
+    assert model.classifier.in_features == sum(model.config.hidden_sizes) and model.classifier.out_features == 5
+    model.classifier = torch.nn.Linear(model.classifier.in_features, 7)
+    assert model(pixel_values).logits.shape == (2, 7)
 
 
 def test_no_labels_at_all_is_refused(config):

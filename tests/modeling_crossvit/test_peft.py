@@ -118,6 +118,31 @@ def test_the_product_of_patches_is_adapted_as_a_convolution(base, pixel_values):
     torch.testing.assert_close(merged, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("IA3Config", {"feedforward_modules": [], "init_ia3_weights": False}),
+        ("LoKrConfig", {"init_weights": False}),
+        ("OFTConfig", {"oft_block_size": 4, "init_weights": False}),
+        ("VeraConfig", {"init_weights": False}),
+    ],
+)
+def test_other_adapters_are_merged_where_the_heads_are_named(base, pixel_values, method, arguments):
+    """PEFT cannot merge these beside a module to save that has no weight of its own, as `classifier`."""
+    adapters = getattr(peft, method)(
+        target_modules=["q_proj", "v_proj"],
+        modules_to_save=["classifier.heads.0", "classifier.heads.1"],
+        **arguments,
+    )
+    adapted = get_peft_model(CrossViTForImageClassification.from_pretrained(base), adapters).eval()
+    assert {
+        name.split(".modules_to_save")[0] for name, _ in adapted.named_parameters() if "modules_to_save" in name
+    } == {f"base_model.model.classifier.heads.{branch}" for branch in (0, 1)}
+    expected = logits_of(adapted, pixel_values)
+    merged = logits_of(adapted.merge_and_unload(), pixel_values)
+    torch.testing.assert_close(merged, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
 @pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"this release of transformers needs peft {MIN_PEFT_VERSION} for its adapters, and peft is {peft.__version__}",

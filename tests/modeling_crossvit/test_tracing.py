@@ -28,6 +28,7 @@ import openvino
 import pytest
 import torch
 from small_models import small_config
+from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.parity import randomize_, relative_difference
 from crossvit import CrossViTBackbone, CrossViTForImageClassification, CrossViTModel
@@ -122,6 +123,36 @@ def test_one_graph_serves_all_sizes(runtime, model_class, size, stem):
         for found, expected in zip(graph(pixel_values), model(pixel_values), strict=True):
             assert found.shape == expected.shape, other
             assert relative_difference(found, expected) <= limit(runtime, other), other
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+def test_gradients_may_be_on(runtime, model_class):
+    """PyTorch checks a trace without gradients, so that no operation may depend on them."""
+    model, pixel_values = Tensors(small_model(model_class)), torch.randn(2, 3, *NATIVE)
+    graph = RUNTIMES[runtime](model, torch.randn(2, 3, *NATIVE))
+    with torch.no_grad():
+        for found, expected in zip(graph(pixel_values), model(pixel_values), strict=True):
+            assert relative_difference(found, expected) <= limit(runtime, NATIVE)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("model_class", [CrossViTModel, CrossViTForImageClassification, CrossViTBackbone])
+def test_natural_calls(model_class, gradients, tmp_path):
+    """As people write them: outputs by name, and the picture of the model in TensorBoard."""
+    model, pixel_values = small_model(model_class), torch.randn(2, 3, *NATIVE)
+    with torch.set_grad_enabled(gradients):
+        graph = torch.jit.trace(model, pixel_values, strict=False)
+        found, expected = graph(pixel_values + 1), model(pixel_values + 1)
+        for name, value in expected.items():
+            assert (
+                torch.equal(found[name], value)
+                if torch.is_tensor(value)
+                else all(map(torch.equal, found[name], value))
+            )
+        with SummaryWriter(tmp_path) as writer:
+            writer.add_graph(model, pixel_values, use_strict_trace=False)
+    assert any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
