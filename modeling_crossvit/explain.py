@@ -40,6 +40,7 @@ from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
 from crossvit.configuration.files import check_writable, replace_file
+from crossvit.configuration.image_files import image_mode, printable_name
 from crossvit.inference.backends import Classifier, find_missing, load_for_inference
 from crossvit.inference.scores import is_regression, scores_of, show_score
 
@@ -223,11 +224,12 @@ def over_image(maps: Maps, size: tuple[int, int]) -> torch.Tensor:
 
 
 def visible(pixel_values: torch.Tensor, image_processor: Any) -> torch.Tensor:
-    """One image of the image processor, (channels, H, W), as colours from 0 to 1, (H, W, channels)."""
+    """One image of the image processor, (channels, H, W), as colours from 0 to 1, (H, W, channels). One channel becomes three equal ones."""
     colours = pixel_values.movedim(0, -1).cpu()
     if image_processor.do_normalize:
         colours = colours * torch.tensor(image_processor.image_std) + torch.tensor(image_processor.image_mean)
-    return (colours / (255 * image_processor.rescale_factor if image_processor.do_rescale else 255)).clamp(0, 1)
+    colours = (colours / (255 * image_processor.rescale_factor if image_processor.do_rescale else 255)).clamp(0, 1)
+    return colours.expand(-1, -1, 3) if colours.shape[-1] == 1 else colours
 
 
 def scale_end(values: torch.Tensor) -> float:
@@ -345,12 +347,12 @@ def check_file(path: str) -> None:
     if os.path.isfile(path):
         return
     if os.path.isdir(path):
-        raise ValueError(f"{path!r} is a folder. Give the path of an image.")
+        raise ValueError(f"'{printable_name(path)}' is a folder. Give the path of an image.")
     folder = Path(path).parent
     names = os.listdir(folder) if os.access(folder, os.R_OK) and folder.is_dir() else []
     close = difflib.get_close_matches(Path(path).name, names, n=1)
-    hint = f" Did you mean {str(folder / close[0])!r}?" if close else ""
-    raise ValueError(f"There is no file {path!r}.{hint}")
+    hint = f" Did you mean '{printable_name(str(folder / close[0]))}'?" if close else ""
+    raise ValueError(f"There is no file '{printable_name(path)}'.{hint}")
 
 
 def why_unreadable(path: str, error: Exception) -> str:
@@ -437,7 +439,8 @@ def main(argv: list[str] | None = None) -> None:
         if not 1 <= stage <= stages:
             raise ValueError(f"The model has no stage {stage}: expected 1 to {stages}.")
         target = None if arguments.target is None else find_class(model, arguments.target)
-        pixel_values = image_processor(read_image(arguments.image), return_tensors="pt").pixel_values
+        image = read_image(arguments.image).convert(image_mode(model.config, image_processor))
+        pixel_values = image_processor(image, return_tensors="pt").pixel_values
         methods: dict[str, tuple[str, dict[str, Any]]] = {
             "attention": (f"attention, stage {stage}", {"stage": stage - 1}),
             "rollout": (f"rollout, up to stage {stage}", {"stage": stage - 1}),

@@ -44,6 +44,7 @@ from PIL import Image
 from transformers.image_utils import load_image
 
 from crossvit import CrossViTConfig, explain
+from crossvit.configuration.image_files import image_mode
 from crossvit.inference.backends import find_missing, load_for_inference
 from crossvit.inference.scores import has_several_labels, is_regression, scores_of
 
@@ -138,7 +139,9 @@ def check_models(names: list[str]):
 @lru_cache(maxsize=4)
 def load_model(name: str):
     try:
-        return load_for_inference(name)
+        model, image_processor = load_for_inference(name)
+        image_mode(model.config, image_processor)  # refuses a model of more channels than images have
+        return model, image_processor
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise refuse(f"{name} cannot be loaded: {reason} Choose another model, or check the name and the network.")
@@ -176,6 +179,7 @@ def read_image(path: str) -> Image.Image:
 
 def prepare(image: Image.Image, model, image_processor, size: str) -> torch.Tensor:
     """(1, channels, H, W): cropped as in training, or the whole image with its aspect ratio."""
+    image = image.convert(image_mode(model.config, image_processor))
     if size == TRAINED_SIZE:
         return image_processor(image, return_tensors="pt").pixel_values
     trained, longest = max(model.config.branch_image_size(0)), max(image.size)

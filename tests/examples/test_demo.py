@@ -423,6 +423,21 @@ def test_maps_name_their_branch_and_their_scale(app, models, files, monkeypatch)
     assert app.draw_maps(seen, "rollout", 2, None).count("nearly uniform: 1.00 to 1.00 × mean") == 2
 
 
+def test_grey_models(app, files, tmp_path):
+    folder = str(tmp_path / "model")
+    CrossViTForImageClassification(small_config(num_channels=1)).save_pretrained(folder)
+    CrossViTImageProcessor.from_image_size(
+        48, do_convert_rgb=False, image_mean=[0.5], image_std=[0.5]
+    ).save_pretrained(folder)
+    for size in app.SIZES:
+        seen, *_ = app.classify(files["landscape"], folder, size)
+        assert seen.pixel_values.shape[1] == 1 and app.draw_maps(seen, "attention", 1, None).count("<img") == 2
+    CrossViTImageProcessor.from_image_size(48).save_pretrained(folder)
+    app.load_model.cache_clear()
+    with pytest.raises(gr.Error, match="cannot be loaded: The model takes images of 1 channel"):
+        app.classify(files["landscape"], folder, app.TRAINED_SIZE)
+
+
 def test_two_classes_of_one_name(app):
     config = small_config(num_labels=3, id2label={0: "crane", 1: "maillot", 2: "crane"})
     model = CrossViTForImageClassification(config)

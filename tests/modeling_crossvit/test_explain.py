@@ -269,6 +269,25 @@ def test_command_draws_a_picture(model_folder, photos, tmp_path, monkeypatch, ca
     assert [axis.get_ylabel() for axis in figure.axes].count("× mean") == 6
 
 
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_grey_models(config, photos, tmp_path, monkeypatch, method):
+    """A model of one channel sees the photo in grey, and the picture shows it so."""
+    monkeypatch.chdir(tmp_path)
+    photos["landscape"].save("photo.jpg")
+    config.num_channels = 1
+    CrossViTForImageClassification(config).save_pretrained("model")
+    image_processor = CrossViTImageProcessor.from_image_size(
+        48, do_convert_rgb=False, image_mean=[0.5], image_std=[0.5]
+    )
+    image_processor.save_pretrained("model")
+    shown = []
+    monkeypatch.setattr(explain, "draw", lambda colours, *_: shown.append(colours))
+    explain.main(["model", "photo.jpg", "--methods", method])
+    expected = image_processor(photos["landscape"].convert("L"), return_tensors="pt").pixel_values[0, 0] / 2 + 0.5
+    # The photo was saved as a JPEG.
+    torch.testing.assert_close(shown[0], expected.clamp(0, 1)[..., None].expand(48, 48, 3), atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
