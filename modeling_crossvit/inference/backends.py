@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -358,14 +359,18 @@ def load_for_inference(name: str) -> tuple[Classifier, CrossViTImageProcessorPil
     A classifier in evaluation mode and in float32, and its image processor, by the name or folder that `from_pretrained` takes.
 
     Raises:
-        ValueError: If weights of the model are missing, as those of the heads in a model without a classifier, and would be random.
+        ValueError: If the configuration is of no model, or if weights are missing and would be random, as those of the heads in a model without
+            a classifier.
         OSError: If there is no such model.
     """
     if Path(name).is_file():
         raise ValueError(f"{name} is a file. Give the folder of a saved model.")
-    model, loading_info = Classifier.from_pretrained(
-        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    try:
+        model, loading_info = Classifier.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except StrictDataclassError as error:
+        raise ValueError(f"The config.json of {name} describes no model. {error}") from error
     if missing := sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])]):
         raise ValueError(
             f"{name} has no weights for {len(missing)} tensors of a classifier, such as {missing[0]}, and they would be random. Give the "

@@ -27,8 +27,6 @@ import argparse
 import os
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
-
 from crossvit.configuration.files import check_writable, replace_folder
 from crossvit.configuration.image_files import image_mode
 from crossvit.configuration.saved_code import remove_code
@@ -120,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--int8 and --images go together: int8 takes the ranges of its numbers from images")
     try:
         export(arguments.model, arguments.output, arguments.format, arguments.images, arguments.overwrite)
-    except (ValueError, OSError, StrictDataclassError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(
         f"{arguments.output} is written. Load it with:\n\n"

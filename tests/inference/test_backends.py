@@ -327,7 +327,7 @@ def test_export_refuses_damaged_models(model_folder, tmp_path, capsys):
         (tmp_path / "headless", "has no weights for 4 tensors of a classifier, such as classifier.heads.0.bias"),
         (changed("model", "model.safetensors"), "model are damaged"),
         (changed("json"), "not a valid JSON file"),
-        (changed("impossible", image_sizes=[47, 32]), "must be a multiple of"),
+        (changed("impossible", image_sizes=[47, 32]), "impossible describes no model. Class validation error"),
         (changed("narrower", mlp_ratios=[1.0, 1.0]), "has no weights for"),
         (changed("deeper", depths=[1, 3]), "has no weights for"),
     ):
