@@ -296,12 +296,14 @@ def load_sources(
     """The splits of the source of training images, and those of the source of evaluation images; {} for none."""
     columns = {"image": arguments.image_column_name, "label": arguments.label_column_name}
     excluded = {output.resolve(): "in --output_dir"} if output else {}
+    # First, so that a misspelled folder shows before a data set is downloaded.
+    validation = load_source(arguments, "validation", "train", columns, excluded)
     if arguments.dataset_name:
         name, config = arguments.dataset_name, arguments.dataset_config_name
         train = from_hub(name, config, columns, arguments.streaming, excluded, **download)
     else:
         train = load_source(arguments, "train", "validation", columns, excluded)
-    return train, load_source(arguments, "validation", "train", columns, excluded)
+    return train, validation
 
 
 def chosen(splits: Sources, name: str | None, defaults: tuple[str, ...], option: str) -> Split | None:

@@ -367,7 +367,7 @@ def from_class_folders(
     stray = len(images) - len(in_classes)
     if not in_classes:
         raise ValueError(
-            f"All {stray} images of {folder} lie in one folder. Put the images of each class into a folder of its own: "
+            f"The images of {folder}, {stray} in all, lie in one folder. Put the images of each class into a folder of its own: "
             f"{folder}/CLASS/IMAGE.jpg."
         )
     left_out = left_out + Counter({"beside the folders of classes": stray})

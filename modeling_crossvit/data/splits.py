@@ -113,7 +113,7 @@ def hold_out(split: Split, part: float, seed: int, numbers: list[int] | None = N
         held_out += random.permutation(groups[name])[: min(max(round(part * len(groups[name])), 1), most)].tolist()
     if not held_out:
         raise ValueError(
-            f"The {len(rows)} training images cannot be divided, because no class has two of them. Add images, or give --validation_dir, "
+            f"The training images, {len(rows)} in all, cannot be divided, because no class has two of them. Add images, or give --validation_dir, "
             "--validation_file or --validation_split."
         )
     first_rows = set(held_out)

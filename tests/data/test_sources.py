@@ -214,8 +214,8 @@ def test_a_class_may_be_named_train(tmp_path):
         (("Training/a/1.png", "Testing/a/1.png"), "look like splits, not like classes: Testing, Training"),
         (("train/a/1.png", "Testing/a/1.png"), "train, which are splits, beside Testing"),
         (("train/a/1.png", "val/a/1.png", "extra/1.png"), "train, val, which are splits, beside extra"),
-        (("train/1.png", "test/1.png"), "All 1 images of .*train lie in one folder|All 1 images of .*test lie"),
-        (("1.png", "2.png"), "All 2 images of .* lie in one folder"),
+        (("train/1.png", "test/1.png"), "The images of .*(train|test), 1 in all, lie in one folder"),
+        (("1.png", "2.png"), "The images of .*, 2 in all, lie in one folder"),
         ((), "has no image. Expected .*/CLASS/IMAGE.jpg"),
     ],
 )
