@@ -413,15 +413,18 @@ def load_config(arguments: ModelArguments, training: bool = True) -> CrossViTCon
         try:
             config = CrossViTConfig.from_pretrained(name, **arguments.download)
         except OSError as error:
-            option = "--config_name" if arguments.config_name else "--model_name_or_path"
-            published = (
-                [*CROSSVIT_VARIANTS] if arguments.config_name else [f"timm/{v}.in1k" for v in CROSSVIT_VARIANTS]
+            if not arguments.config_name:
+                published = ", ".join(f"timm/{variant}.in1k" for variant in CROSSVIT_VARIANTS)
+                hint = "" if "Did you mean" in str(error) else f"\nPublished weights are {published}."
+                raise ValueError(f"--model_name_or_path: {error}{hint}") from error
+            if close := difflib.get_close_matches(name, CROSSVIT_VARIANTS, 1, 0.8):
+                raise ValueError(f"--config_name {name} was not found. Did you mean {close[0]}?") from error
+            hint = (
+                ""
+                if "Did you mean" in str(error)
+                else f"\nPublished architectures are {', '.join(CROSSVIT_VARIANTS)}."
             )
-            close = difflib.get_close_matches(name, published, 1, 0.8)
-            if close:
-                raise ValueError(f"{option} {name} was not found. Did you mean {close[0]}?") from error
-            hint = "" if "Did you mean" in str(error) else f"\nPublished are {', '.join(published)}."
-            raise ValueError(f"{option}: {error}{hint}") from error
+            raise ValueError(f"--config_name: {error}{hint}") from error
     if arguments.image_size is not None:
         if arguments.image_size % config.patch_sizes[0]:
             raise ValueError(
@@ -463,7 +466,8 @@ def check_model(arguments: ModelArguments, training: bool = True) -> None:
     Raises:
         ValueError: As `load_model`.
     """
-    load_image_processor(arguments, load_config(arguments, training))
+    config = load_config(arguments, training)
+    image_mode(config, load_image_processor(arguments, config))
 
 
 def load_model(

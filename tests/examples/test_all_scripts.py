@@ -509,7 +509,11 @@ def test_weights_or_random_weights(command, run_here, digits, saved_model, tmp_p
         ([], "Give --model_name_or_path, such as timm/crossvit_15_dagger_240.in1k, or --config_name"),
         (["--config_name", "crossvit_tinny_240"], "Did you mean crossvit_tiny_240\\?"),
         (["--config_name", "timm/crossvit_tinny_240.in1k"], "Did you mean 'timm/crossvit_tiny_240.in1k'\\?"),
-        (["--model_name_or_path", "crossvit_tinny_240"], "Did you mean timm/crossvit_tiny_240.in1k\\?"),
+        (["--model_name_or_path", "crossvit_tinny_240"], "Did you mean 'timm/crossvit_tiny_240.in1k'\\?"),
+        (
+            ["--model_name_or_path", "timm/crossvit_tiny_240.in1k"],
+            "couldn't connect",
+        ),  # the right name, without a network
     ):
         with pytest.raises(SystemExit, match=message):
             run_here(script, *rest, *model)
