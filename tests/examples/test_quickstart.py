@@ -20,13 +20,21 @@ runs with the same seed give equal weights.
 
 import json
 import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 
-from crossvit import CrossViTForImageClassification
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_defaults(quickstart):
@@ -43,6 +51,23 @@ def test_defaults(quickstart):
     picture = np.asarray(Image.open(folder / "where_it_looked.png").convert("RGB"))
     assert picture.shape[0] > 500 and picture.shape[1] > 1500
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5000, "the attention maps are in colour"
+
+
+def test_picture_of_one_image(photos, tmp_path):
+    """It has the scale of the maps too."""
+    script = runpy.run_path(str(EXAMPLES / "quickstart.py"))
+    classifier = SimpleNamespace(
+        model=script["build_model"](["temple", "flower"], 48).eval(),
+        image_processor=CrossViTImageProcessor.from_image_size(48),
+    )
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+        prediction = [{"label": "temple", "score": 0.9}]
+        script["draw_attention"](classifier, [photos["square"]], ["temple"], [prediction], tmp_path / "picture.png")
+    plt.close("all")
+    labels = [axis.get_ylabel() for axis in figures[0].axes]
+    assert labels == ["image", "patches of the\nsmall branch", "patches of the\nlarge branch", "attention, × mean"]
 
 
 def test_same_seed_same_weights(run_here, tmp_path):
