@@ -39,7 +39,7 @@ def resumable(kept: str) -> Iterator[None]:
     signal and where the disk is full, one line without a traceback says that the same command continues.
 
     Args:
-        kept: What is on the disk then, for the message.
+        kept: What is on the disk after a signal, for the message.
     """
     first: float | None = None
     received = signal.SIGINT
@@ -65,15 +65,15 @@ def resumable(kept: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        raise SystemExit(no_space(error, kept)) from error
+        raise SystemExit(no_space(error)) from error
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
 
-def no_space(error: OSError, kept: str) -> str:
+def no_space(error: OSError) -> str:
     """The message for an error of `NO_SPACE`. It is not the error's own, because Ray puts advice for its developers in the place of the file."""
-    return f"There is no space for files ({os.strerror(error.errno or 0)}). Free some; {kept}; the same command continues from there."
+    return f"There is no space for files ({os.strerror(error.errno or 0)}). Free some: the same command continues with what was saved before."
 
 
 __all__ = ["NO_SPACE", "Stopped", "no_space", "resumable"]

@@ -521,11 +521,11 @@ def check_predictions(output: Path, number_of_images: int | None) -> tuple[int, 
     return rows, Counter(table["label"].to_pylist())
 
 
-def reason_of(error: ray.exceptions.RayError, kept: str) -> str:
+def reason_of(error: ray.exceptions.RayError) -> str:
     """The last line of an error of Ray, which has the traceback of a process of its own above it."""
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, OSError) and cause.errno in NO_SPACE:
-        return no_space(cause, kept)
+        return no_space(cause)
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return f"The job stopped: {lines[-1]}. The same command goes on from here."
 
@@ -552,7 +552,7 @@ def work(arguments: Arguments, output: Path, kept: str):
                 ray.shutdown()
             rows, labels = check_predictions(output, number_of_images)
     except ray.exceptions.RayError as error:
-        raise SystemExit(reason_of(error, kept)) from error
+        raise SystemExit(reason_of(error)) from error
     except Timeout as error:
         raise SystemExit(
             f"Another run of this script is writing to {output}: wait for it, or give another --output_dir."

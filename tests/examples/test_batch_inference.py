@@ -15,7 +15,7 @@
 Batch inference: every image has exactly one row, with the numbers of transformers' pipeline, also when a worker and then the whole job are
 killed. The photographs are 1,000 of the package elpv-dataset.
 
-    pytest tests/examples/test_batch_inference.py              about a minute
+    pytest tests/examples/test_batch_inference.py              about four minutes, most of them in Ray's starts
 """
 
 import io
@@ -40,6 +40,7 @@ import pytest
 import ray
 import torch
 from datasets import Dataset, DatasetDict
+from PIL import Image
 from small_models import small_config
 from transformers import pipeline
 
@@ -372,6 +373,29 @@ def test_an_exported_model(script, classify, model, monkeypatch, tmp_path):
         assert_same_scores(row, classify(row["image"]))
 
 
+def save_model_of_channels(folder: Path, channels: int) -> Path:
+    CrossViTForImageClassification(small_config(num_channels=channels)).save_pretrained(folder)
+    settings = {"do_convert_rgb": False, "image_mean": [0.5] * channels, "image_std": [0.5] * channels}
+    CrossViTImageProcessor.from_image_size(48, **settings).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_grey_images(script, monkeypatch, photos, tmp_path):
+    """Colours become grey as Pillow does it."""
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: [])
+    photos["portrait"].save(tmp_path / "colour.png")
+    arguments = script["Arguments"](model=str(save_model_of_channels(tmp_path / "grey", 1)), images="", top_k=1)
+    image_processor, shape = script["load_image_processor"](arguments)
+    paths = [str(tmp_path / "colour.png"), str(PHOTOS[0])]
+    batch = {"image": paths, "path": paths, "bytes": [None] * 2, "error": [None] * 2}
+    rows = script["Classifier"](arguments, image_processor, threads=1)(script["decode"](batch, image_processor, shape))
+    model = CrossViTForImageClassification.from_pretrained(arguments.model).eval()
+    grey = [photos["portrait"].convert("RGB").convert("L"), Image.open(PHOTOS[0]).convert("RGB").convert("L")]
+    scores = model(**image_processor(grey, return_tensors="pt")).logits.softmax(-1)
+    # As for the scores of colour images.
+    np.testing.assert_allclose(rows["score"].to_pylist(), scores.amax(-1).tolist(), atol=1e-6)
+
+
 def test_encoded_images_as_a_gpu_decodes_them(script, classify, model, monkeypatch, photos, tmp_path):
     """With the same decoder on the CPU, whose pixels are Pillow's: JPEG files go through it, and other images through Pillow."""
     flower, photo = tmp_path / "flower.jpg", tmp_path / "photo.jpg"
@@ -466,11 +490,10 @@ def test_errors_of_a_worker_are_one_line(script):
     """Ray's have the traceback of the worker above them."""
 
     def reason(cause: Exception) -> str:
-        return script["reason_of"](
-            ray.exceptions.RayTaskError("write", "Traceback\n  line 1\n", cause).as_instanceof_cause(), "rows stay"
-        )
+        error = ray.exceptions.RayTaskError("write", "Traceback\n  line 1\n", cause)
+        return script["reason_of"](error.as_instanceof_cause())
 
-    full = "There is no space for files (No space left on device). Free some; rows stay; the same command continues from there."
+    full = "There is no space for files (No space left on device). Free some: the same command continues with what was saved before."
     assert reason(OSError(28, "Error writing bytes to file", "To change retry attempts, configure")) == full
     assert reason(ValueError("first\nsecond")) == "The job stopped: second. The same command goes on from here."
 
@@ -517,6 +540,8 @@ def test_mistakes_are_named_before_the_work_starts(run_here, model, monkeypatch,
             run(folder, "--address", address)
     with pytest.raises(SystemExit, match="The model cannot be loaded: .*missing"):
         run(folder, model=tmp_path / "missing")
+    with pytest.raises(SystemExit, match="The model takes images of 4 channels, but an image file gives 3"):
+        run(folder, model=save_model_of_channels(tmp_path / "four", 4))
     with pytest.raises(SystemExit, match="--top_k must be at least 1, got 0"):
         run(folder, "--top_k", 0)
     with pytest.raises(SystemExit, match="--embeddings needs a model of PyTorch"):

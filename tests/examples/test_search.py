@@ -31,10 +31,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_models import small_config
 from transformers import pipeline
 
 import crossvit.data
-from crossvit import CrossViTForImageClassification, CrossViTModel
+from crossvit import CrossViTForImageClassification, CrossViTImageProcessor, CrossViTModel
 
 
 @pytest.fixture
@@ -269,10 +270,10 @@ def test_a_failure_leaves_the_index(search, images, tmp_path, monkeypatch):
 
     def fail(file, **_):
         Path(file).write_bytes(b"half")
-        raise OSError("no space left")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(SystemExit, match="There is no space for files .*Free some: the same command continues"):
         search("--duplicates", 1)
     assert (tmp_path / "out" / "index.npz").read_bytes() == index
 
@@ -298,6 +299,20 @@ def test_a_damaged_index_is_refused(search, images, tmp_path):
     file.unlink()
     search("--duplicates", 1)
     assert file.exists()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_models_of_other_channels(search, images, tmp_path, channels):
+    """Images become grey for a model of one channel. For four, the images are not blamed."""
+    CrossViTModel(small_config(num_channels=channels)).save_pretrained(tmp_path / "other")
+    settings = {"do_convert_rgb": False, "image_mean": [0.5] * channels, "image_std": [0.5] * channels}
+    CrossViTImageProcessor.from_image_size(48, **settings).save_pretrained(tmp_path / "other")
+    options = ("--duplicates", 1, "--model", tmp_path / "other")
+    if channels == 1:
+        assert counts(search(*options)) == (24, 24)
+    else:
+        with pytest.raises(SystemExit, match="cannot be loaded: The model takes images of 4 channels"):
+            search(*options)
 
 
 def test_mistakes(search, images, saved_model, tmp_path):
