@@ -19,8 +19,6 @@ trusted, and fills the page and its pictures. The page's numbers about load come
 """
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -38,7 +36,6 @@ from crossvit import explain
 from crossvit.inference.backends import load_for_inference
 
 
-SHORT = Path("outputs") / "quickstart_short"  # a worse model, which the page compares with that of the quickstart
 PICTURES = {
     "outputs/evaluation/evaluation.png": "using_a_model_evaluation.png",
     "outputs/search/nearest.png": "using_a_model_search.png",
@@ -104,9 +101,6 @@ def draw(curves: dict[str, Curves], path: Path):
 
 def main():
     check_quickstart()
-    if not (ROOT / SHORT / "model").exists():
-        command = [sys.executable, "examples/quickstart.py", "--num_train_epochs", "4", "--output_dir", str(SHORT)]
-        subprocess.run(command, cwd=ROOT, check=True)
     shutil.rmtree(ROOT / "outputs" / "predictions", ignore_errors=True)
     printed = {script: f"```text\n{text}\n```" for script, text in run_commands("using_a_model.md").items()}
     for written, name in PICTURES.items():
