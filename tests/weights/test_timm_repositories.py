@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_models import LARGE, SMALL, SMALL_TIMM_MODEL
 from timm.data import create_transform, resolve_data_config
 from timm.models._hub import load_model_config_from_path, save_for_hf
@@ -54,6 +54,7 @@ from crossvit import (
     CrossViTImageProcessor,
     CrossViTImageProcessorPil,
     CrossViTModel,
+    convert_checkpoint,
 )
 from crossvit.configuration.variants import imagenet_classes
 
@@ -507,6 +508,17 @@ def test_weights_of_something_else_are_refused(small, tmp_path, model_class):
     config = CrossViTConfig.from_pretrained(folder)
     with pytest.raises(ValueError, match="is a model of type 'vit'"):
         model_class.from_pretrained(tmp_path / "vit", config=config)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net."])
+def test_names_behind_a_wrapper_are_for_the_converter(small, prefix):
+    model, folder = small
+    save_file({f"{prefix}{key}": tensor for key, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="in front of the names, `crossvit.convert_checkpoint` reads the file"):
+        CrossViTForImageClassification.from_pretrained(folder)
+    converted = convert_checkpoint(folder / "model.safetensors", config=CrossViTConfig.from_pretrained(folder))
+    pixel_values = torch.randn(1, 3, 48, 48)
+    torch.testing.assert_close(logits_of(converted, pixel_values), logits_of(model, pixel_values))
 
 
 @pytest.mark.parametrize("model_class", MODELS)
