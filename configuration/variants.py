@@ -62,7 +62,7 @@ def _is_path(name: str) -> bool:
 
 def _nearest_folder(name: str) -> str | None:
     """The folder that may have been meant by a path that does not exist: at each level the one that has the nearest name."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # pathlib refuses users that do not exist
     found = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
         if (found / part).is_dir():
