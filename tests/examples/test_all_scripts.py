@@ -14,9 +14,10 @@
 """
 What must hold in every training script alike: a run ends, also with an unreadable image in a worker; workers are started in any way;
 pictures are drawn last, and take no result with them; a folder of another run is not continued; files become the pixels and classes that
-pipelines give. The Trainer script stands for the four where they share the code.
+pipelines give; weights are trained in float32; a mistake and a full disk are one message; the last lines say where the results are. The
+Trainer script stands for the four where they share the code.
 
-    pytest tests/examples/test_all_scripts.py          about 2 minutes
+    pytest tests/examples/test_all_scripts.py          about 4 minutes
 """
 
 import json
