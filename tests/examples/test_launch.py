@@ -177,5 +177,5 @@ def test_slurm(tmp_path, digits, monkeypatch):
         description="",
         defaults=script.recipe_defaults(),
     )
-    with pytest.raises(ValueError, match="--global_batch_size 4096 is more than the 60 training images"):
+    with pytest.raises(ValueError, match="--global_batch_size 4096 is more than the number of training images, 60"):
         script.prepare(*options, SimpleNamespace(num_processes=32, is_main_process=False))
