@@ -669,19 +669,25 @@ FULL_DISK = (*map(os.strerror, NO_SPACE), "unexpected pos", "PytorchStreamWriter
 def plain_errors(output: Path) -> Iterator[None]:
     """
     Ends the script with one message in place of a traceback where a user can mend what went wrong: options, images and settings (ValueErrors),
-    what the Hub refuses, and a full disk.
+    what the Hub refuses, a full disk, and Ctrl-C where it does not save.
 
     Args:
         output: The folder of the run.
     """
+
+    def same_command() -> str:
+        checkpoint = last_complete_checkpoint(output)
+        return f"the same command {f'continues from {checkpoint}' if checkpoint else 'starts from the beginning'}"
+
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"\nCtrl-C: {same_command()}.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if any(part in str(error) for part in FULL_DISK):
-            checkpoint = last_complete_checkpoint(output)
-            place = f"continues from {checkpoint}" if checkpoint else "starts from the beginning"
             raise SystemExit(
-                f"The disk of {output} is full, or your part of it. Make space; then the same command {place}."
+                f"The disk of {output} is full, or your part of it. Make space; then {same_command()}."
             ) from error
         if not isinstance(error, (ValueError, HfHubHTTPError)):
             raise

@@ -46,6 +46,7 @@ from crossvit.trainer import (
     draw_training,
     last_complete_checkpoint,
     load_image_processor,
+    plain_errors,
 )
 
 
@@ -291,3 +292,10 @@ def test_another_image_size_keeps_the_preprocessing(tmp_path):
         changed = load(ModelArguments(str(tmp_path / name), image_size=480), config)
         assert {side: changed.size[side] for side in expected} == expected and changed.resample == 2
         assert changed.crop_size["height"] == changed.crop_size["width"] == 480
+
+
+def test_ctrl_c_is_one_line_where_it_does_not_save(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end, plain_errors(tmp_path):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "\nCtrl-C: the same command starts from the beginning.\n"
