@@ -121,18 +121,14 @@ def printed_by(output: Path) -> str:
 
 
 def saved_steps(output: Path) -> list[int]:
-    """The steps of the complete checkpoints. CompleteCheckpoints marks them; the loops rename a folder when it has its log.json."""
-    return [
-        checkpoint_step(checkpoint)
-        for checkpoint in all_checkpoints(output)
-        if (checkpoint / COMPLETE).exists() or (checkpoint / "log.json").exists()
-    ]
+    """The steps of the complete checkpoints."""
+    return [checkpoint_step(checkpoint) for checkpoint in all_checkpoints(output) if (checkpoint / COMPLETE).exists()]
 
 
 def has_partial_checkpoint(output: Path) -> bool:
-    """Whether a checkpoint after the newest complete one is begun: under its own name by `Trainer`, under another by the loops."""
+    """Whether a checkpoint after the newest complete one is begun."""
     steps = [checkpoint_step(checkpoint) for checkpoint in all_checkpoints(output)]
-    return (output / "_unfinished-checkpoint").exists() or max(steps) > max(saved_steps(output))
+    return max(steps) > max(saved_steps(output))
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, output: Path):
