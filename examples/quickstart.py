@@ -122,7 +122,7 @@ def draw_attention(
     for axis, image, true_class, prediction in zip(axes[0], colours, classes, predictions):
         label, score = prediction[0]["label"], prediction[0]["score"]
         axis.imshow(image.numpy())
-        axis.set_title(fill(f"{label}  {score:.0%}", 18), fontsize=10, color="black" if label == true_class else "red")
+        axis.set_title(fill(f"{label}  {score:.1%}", 18), fontsize=10, color="black" if label == true_class else "red")
     for row, maps in zip(axes[1:], looked_at):
         for axis, image, values in zip(row, colours, maps):
             drawn = draw_over(axis, image, values, end)
