@@ -162,7 +162,9 @@ def describe(image_processor: CrossViTImageProcessorPil, format: str) -> str:
         size=target,
         filter=_FILTERS[resample],
         reach=resample - 1,
-        function=bicubic if resample == 3 else "f(x) = 1 - x.",
+        function=bicubic
+        if resample == 3
+        else "f(x) = 1 - x. Older releases of torchvision resize in floating point on some processors, where bytes differ by 1.",
         factor=settings["rescale_factor"],
         mean=settings["image_mean"],
         std=settings["image_std"],

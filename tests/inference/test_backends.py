@@ -37,6 +37,7 @@ from old_pytorch import NEEDS_ONNX, NEEDS_TRACING
 from PIL import Image
 from small_models import small_config
 from torch._dynamo.utils import counters
+from torchvision.transforms.v2.functional import InterpolationMode, _geometry
 from transformers import AutoImageProcessor, pipeline
 from transformers.exporters import ExportedModel
 
@@ -174,8 +175,15 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_pixels_without_pytorch(photos, settings):
-    """By NumPy and Pillow alone, equal byte for byte to the resize and crop of the torchvision processor."""
+    """
+    By NumPy and Pillow alone, equal byte for byte to the resize and crop of the torchvision processor. Older releases of torchvision resize
+    bilinearly in floating point on some processors, where bytes differ by 1.
+    """
     image_processor = CrossViTImageProcessor(**settings)
+    resizes_bytes = _geometry._do_native_uint8_resize_on_cpu(
+        InterpolationMode.BILINEAR if settings.get("resample") == 2 else InterpolationMode.BICUBIC
+    )
+    limit = 1e-6 if resizes_bytes else 1.001 / 255 / min(image_processor.image_std)
     images = {
         **photos,
         "tiny": photos["landscape"].crop((0, 0, 3, 5)),
@@ -186,7 +194,7 @@ def test_pixels_without_pytorch(photos, settings):
         expected = image_processor(image, return_tensors="np").pixel_values
         found = preprocessing.preprocess(image, json.loads(image_processor.to_json_string()))
         assert found.shape == expected.shape and found.dtype == expected.dtype, kind
-        assert abs(found - expected).max() < 1e-6, kind
+        assert abs(found - expected).max() < limit, kind
 
 
 def exported_program(model_folder, folder, format, photos) -> tuple[str, torch.Tensor]:
