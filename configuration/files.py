@@ -14,6 +14,7 @@
 """Files and folders that are written whole or not at all. A failure leaves what was there."""
 
 import contextlib
+import difflib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -71,4 +72,12 @@ def replace_folder(output: str | os.PathLike) -> Iterator[Path]:
             raise
 
 
-__all__ = ["check_writable", "replace_file", "replace_folder"]
+def nearest_file(path: str | os.PathLike) -> str | None:
+    """The file or folder that may have been meant by a path that does not exist: the one beside it with the nearest name."""
+    folder, name = os.path.split(path)
+    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") and os.access(folder or ".", os.R_OK) else []
+    close = difflib.get_close_matches(name, names, n=1)
+    return os.path.join(folder, close[0]) if close else None
+
+
+__all__ = ["check_writable", "nearest_file", "replace_file", "replace_folder"]

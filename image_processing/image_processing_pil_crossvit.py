@@ -53,15 +53,11 @@ class CrossViTImageProcessorPil(PilBackend):
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         super().__init__(**kwargs)
 
-    def process_image(self, image: Any, do_convert_rgb: bool | None = None, **kwargs: Any) -> np.ndarray:
-        if do_convert_rgb and isinstance(image, Image.Image):
-            # As timm does it, which drops an alpha channel. transformers' own conversion blends it with white.
-            image = image.convert("RGB")
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
-
     def convert_to_rgb(self, image: Any, input_data_format: str | ChannelDimension | None = None) -> np.ndarray:
-        # Of arrays: the same.
-        if isinstance(image, np.ndarray) and image.ndim == 3:
+        # Without the alpha channel, as timm does it. transformers' own conversion blends it with white.
+        if isinstance(image, Image.Image):
+            image = image.convert("RGB")
+        elif image.ndim == 3:
             layout = input_data_format or infer_channel_dimension_format(image, num_channels=(1, 3, 4))
             image = image[:3] if layout == ChannelDimension.FIRST else image[..., :3]
         return super().convert_to_rgb(image, input_data_format=input_data_format)

@@ -27,7 +27,6 @@ brightest colour in multiples of the mean. The stages count from 1.
 """
 
 import argparse
-import difflib
 import os
 import textwrap
 import warnings
@@ -39,7 +38,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
-from crossvit.configuration.files import check_writable, replace_file
+from crossvit.configuration.files import check_writable, nearest_file, replace_file
 from crossvit.configuration.image_files import image_mode, printable_name
 from crossvit.inference.backends import Classifier, find_missing, load_for_inference
 from crossvit.inference.scores import is_regression, scores_of, show_score
@@ -348,10 +347,8 @@ def check_file(path: str) -> None:
         return
     if os.path.isdir(path):
         raise ValueError(f"'{printable_name(path)}' is a folder. Give the path of an image.")
-    folder = Path(path).parent
-    names = os.listdir(folder) if os.access(folder, os.R_OK) and folder.is_dir() else []
-    close = difflib.get_close_matches(Path(path).name, names, n=1)
-    hint = f" Did you mean '{printable_name(str(folder / close[0]))}'?" if close else ""
+    nearest = nearest_file(path)
+    hint = f" Did you mean '{printable_name(nearest)}'?" if nearest else ""
     raise ValueError(f"There is no file '{printable_name(path)}'.{hint}")
 
 

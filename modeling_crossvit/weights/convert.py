@@ -56,7 +56,7 @@ from tqdm import tqdm
 from transformers.utils import is_sklearn_available, is_timm_available
 
 from crossvit.configuration import CROSSVIT_VARIANTS, CrossViTConfig
-from crossvit.configuration.files import check_writable, replace_folder
+from crossvit.configuration.files import check_writable, nearest_file, replace_folder
 from crossvit.configuration.variants import PUBLISHED_ACCURACIES, imagenet_classes
 from crossvit.hub import check_output, complete_model_card
 from crossvit.image_processing import CrossViTImageProcessorPil
@@ -132,9 +132,8 @@ def _local_file(source: str) -> Iterator[tuple[str, str | None]]:
             "`from_pretrained` loads folders of timm without a conversion."
         )
     elif source.endswith((".pth", ".pt", ".bin", ".safetensors")):
-        folder, name = os.path.split(source)
-        close = difflib.get_close_matches(name, os.listdir(folder or ".") if os.path.isdir(folder or ".") else [], n=1)
-        hint = f" Did you mean {os.path.join(folder, close[0])}?" if close else ""
+        nearest = nearest_file(source)
+        hint = f" Did you mean {nearest}?" if nearest else ""
         raise ValueError(f"--source {source} is not a file. Expected a .pth or .safetensors file.{hint}")
     else:
         repository = _repository(source)
